@@ -1,0 +1,155 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
+)
+
+// Conn is a connection to NATS with what the pipeline does over it. It is safe for concurrent use.
+type Conn struct {
+	NC  *nats.Conn
+	JS  jetstream.JetStream
+	log zerolog.Logger
+
+	mu          sync.Mutex
+	onReconnect []func()
+	cancels     *cancels
+}
+
+// ConnectOptions say where and as whom to connect.
+type ConnectOptions struct {
+	// URL is one or more server addresses, separated by commas.
+	URL string
+	// Name is shown by the server's monitoring: spillway/<role>.
+	Name string
+	// Patient keeps trying when no server answers at first; tools leave it false and fail at once.
+	Patient bool
+	Log     zerolog.Logger
+}
+
+// The publisher's bounds: how many hand-overs may await their PubAck at once in a process, and how long
+// one waits before it is sent again under the same message id.
+const (
+	maxAwaitedAcks = 1 << 16
+	ackTimeout     = 4 * time.Second
+	dialTimeout    = 5 * time.Second
+)
+
+// Connect opens a connection that reconnects for ever. Nothing is buffered while it is away: a publish
+// fails at once and its owner decides.
+func Connect(o ConnectOptions) (*Conn, error) {
+	c := &Conn{log: o.Log}
+	nc, err := nats.Connect(o.URL,
+		nats.Name(o.Name),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(250*time.Millisecond),
+		nats.ReconnectJitter(250*time.Millisecond, 500*time.Millisecond),
+		nats.RetryOnFailedConnect(o.Patient),
+		nats.ReconnectBufSize(-1),
+		nats.PingInterval(20*time.Second),
+		nats.Timeout(dialTimeout),
+		nats.ErrorHandler(c.asyncError),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				o.Log.Warn().Err(err).Msg("connection to NATS lost, reconnecting")
+			}
+		}),
+		nats.ReconnectHandler(func(nc *nats.Conn) {
+			o.Log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("connected to NATS again")
+			c.reconnected()
+		}),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("connect to NATS at %s: %w (is a server running there? `spillway up` brings its own)", o.URL, err)
+	}
+	js, err := jetstream.New(nc,
+		jetstream.WithPublishAsyncMaxPending(maxAwaitedAcks),
+		jetstream.WithPublishAsyncTimeout(ackTimeout))
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("open JetStream: %w", err)
+	}
+	c.NC, c.JS = nc, js
+	return c, nil
+}
+
+// Close ends the connection and what watches over it.
+func (c *Conn) Close() {
+	c.mu.Lock()
+	watch := c.cancels
+	c.mu.Unlock()
+	if watch != nil {
+		watch.stop()
+	}
+	c.JS.CleanupPublisher()
+	c.NC.Close()
+}
+
+// OnReconnect calls f after each reconnect, until the returned function is called.
+func (c *Conn) OnReconnect(f func()) (remove func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.onReconnect = append(c.onReconnect, f)
+	i := len(c.onReconnect) - 1
+	return func() {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.onReconnect[i] = nil
+	}
+}
+
+func (c *Conn) reconnected() {
+	c.mu.Lock()
+	calls := append([]func(){}, c.onReconnect...)
+	c.mu.Unlock()
+	for _, f := range calls {
+		if f != nil {
+			f()
+		}
+	}
+}
+
+// asyncError is told what no call returns: a denied publish arrives only here.
+func (c *Conn) asyncError(_ *nats.Conn, sub *nats.Subscription, err error) {
+	e := c.log.Error().Err(err)
+	if sub != nil {
+		e = e.Str("subject", sub.Subject)
+	}
+	e.Msg("NATS refused or dropped something")
+}
+
+// pause waits before the n-th repetition, from 0: 50 ms, doubled up to 1 s.
+func pause(ctx context.Context, n int) error {
+	wait := min(50*time.Millisecond<<min(n, 5), time.Second)
+	t := time.NewTimer(wait)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// isPassing reports whether err is the broker's being away for a moment: an election, a restart.
+func isPassing(err error) bool {
+	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
+		return !isFull(api) && (api.Code == 503 || api.Code == 429)
+	}
+	for _, passing := range []error{
+		nats.ErrNoResponders, nats.ErrTimeout, nats.ErrDisconnected, nats.ErrConnectionReconnecting, nats.ErrReconnectBufExceeded,
+		jetstream.ErrNoStreamResponse, jetstream.ErrAsyncPublishTimeout, jetstream.ErrTooManyStalledMsgs, context.DeadlineExceeded,
+	} {
+		if errors.Is(err, passing) {
+			return true
+		}
+	}
+	return false
+}

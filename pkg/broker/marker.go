@@ -1,0 +1,51 @@
+package broker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+
+	"spillway/pkg/job"
+)
+
+// Admit takes the marker of m.ID for the request that m names, if no other holds it, and returns the
+// marker that does. The caller compares RequestStream and RequestSeq to know whether it is its own.
+//
+// After any doubt (a conflict, a timeout) the marker is read back from the leader: only what is stored
+// there decides.
+func (c *Conn) Admit(ctx context.Context, m *job.Marker) (*job.Marker, error) {
+	for n := 0; ; n++ {
+		_, err := c.putMarker(ctx, m, 0)
+		if err == nil {
+			return m, nil
+		}
+		if !errors.Is(err, ErrConflict) {
+			return nil, err
+		}
+		held, _, err := c.Marker(ctx, m.ID)
+		if !errors.Is(err, ErrNotFound) {
+			return held, err
+		}
+		// A conflict without a marker: another's write was in flight and failed, or just expired.
+		if pause(ctx, n) != nil {
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// Readmit replaces the marker at sequence with m, for a new run. ErrConflict: it was replaced before.
+func (c *Conn) Readmit(ctx context.Context, m *job.Marker, sequence uint64) error {
+	_, err := c.putMarker(ctx, m, sequence)
+	return err
+}
+
+func (c *Conn) putMarker(ctx context.Context, m *job.Marker, last uint64) (uint64, error) {
+	data, err := json.Marshal(m)
+	if err != nil {
+		return 0, fmt.Errorf("encode the marker of %s: %w", m.ID, err)
+	}
+	return c.PublishExpecting(ctx, &nats.Msg{Subject: AdmittedSubject(m.ID), Data: data}, last)
+}

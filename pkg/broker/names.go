@@ -1,0 +1,144 @@
+// Package broker holds everything that is said to NATS: the names, the streams, the connection, the
+// publisher, and the reads that must come from the leader.
+package broker
+
+import (
+	"strings"
+
+	"spillway/pkg/job"
+)
+
+// This file is the only place where a subject, stream, consumer, bucket or header is spelled.
+
+// The streams that are not a stage's inbox. A stage's is StageStream.
+const (
+	RequestsStream = "LLM_REQUESTS"
+	BatchStream    = "LLM_BATCH"
+	AdmittedStream = "LLM_ADMITTED"
+	ParkedStream   = "LLM_PARKED"
+	ResultsStream  = "LLM_RESULTS"
+	DeadStream     = "LLM_DEAD"
+	CacheStream    = "LLM_CACHE"
+)
+
+// The key-value buckets.
+const (
+	CancelsBucket = "llm_cancels"
+)
+
+// The stages that others speak of by name.
+const (
+	Ingest         = "ingest"
+	ContextBuilder = "context-builder"
+	Inference      = "inference"
+	Validator      = "validator"
+	Fallback       = "fallback"
+	ResultWriter   = "result-writer"
+)
+
+// The headers of Spillway's own messages.
+const (
+	JobHeader         = "Spillway-Job"
+	RunHeader         = "Spillway-Run"
+	HopHeader         = "Spillway-Hop"
+	StatusHeader      = "Spillway-Status"
+	MsgIDHeader       = "Nats-Msg-Id"
+	TraceParentHeader = "traceparent"
+	expectedHeader    = "Nats-Expected-Last-Subject-Sequence"
+)
+
+// The subjects with a wildcard, for streams, consumers and subscribers.
+const (
+	AllRequests  = "llm.request.*"
+	AllBatch     = "llm.batch.*"
+	AllSubmits   = "llm.submit.*"
+	AllCancels   = "llm.cancel.*"
+	AllAdmitted  = "llm.admitted.*"
+	AllParked    = "llm.parked.*.*"
+	AllWrites    = "llm.write.*.*"
+	AllResults   = "llm.result.>"
+	AllReplays   = "llm.replay.*"
+	AllDead      = "llm.dead.*.*.*"
+	AllCached    = "llm.cache.*"
+	AllProgress  = "llm.progress.>"
+	AnyProgress  = "llm.progress.*.*"
+	resultsStart = "llm.result."
+)
+
+// The transform of LLM_RESULTS: written here, stored and republished there.
+const (
+	writeSource       = "llm.write.*.*"
+	resultDestination = "llm.result.{{wildcard(1)}}.{{wildcard(2)}}"
+)
+
+// RawTask stands for the task in the subject of a dead letter that is no job.
+const RawTask = "raw"
+
+// RequestSubject is where clients publish requests of a lane.
+func RequestSubject(lane, task string) string {
+	if lane == job.Batch {
+		return "llm.batch." + task
+	}
+	return "llm.request." + task
+}
+
+// SubmitSubject is request-reply: the answer says whether the request was acknowledged.
+func SubmitSubject(task string) string { return "llm.submit." + task }
+
+// CancelSubject is request-reply: the answer says whether the cancellation was taken up.
+func CancelSubject(id string) string { return "llm.cancel." + id }
+
+// AdmittedSubject holds an id's marker.
+func AdmittedSubject(id string) string { return "llm.admitted." + id }
+
+// StageSubject is a stage's inbox.
+func StageSubject(stage string) string { return "llm.stage." + stage }
+
+// LaneSubject is the inbox of one lane of a stage that keeps its lanes apart.
+func LaneSubject(stage, lane string) string { return "llm.stage." + stage + "." + lane }
+
+// ParkedSubject is where a model's jobs wait.
+func ParkedSubject(lane, model string) string { return "llm.parked." + lane + "." + model }
+
+// WriteSubject is where result-writer writes, and nobody else.
+func WriteSubject(task, id string) string { return "llm.write." + task + "." + id }
+
+// ResultSubject is where a result is stored and republished. Nobody publishes on it.
+func ResultSubject(task, id string) string { return resultsStart + task + "." + id }
+
+// AnyTaskResult matches an id's result whatever its task.
+func AnyTaskResult(id string) string { return resultsStart + "*." + id }
+
+// ReplaySubject asks for a new run of a dead, failed or degraded job.
+func ReplaySubject(id string) string { return "llm.replay." + id }
+
+// DeadSubject is where a dead letter is kept.
+func DeadSubject(stage, task, id string) string { return "llm.dead." + stage + "." + task + "." + id }
+
+// AnyDead matches an id's dead letters whatever their stage and task.
+func AnyDead(id string) string { return "llm.dead.*.*." + id }
+
+// CacheSubject holds the cached answer of a key.
+func CacheSubject(key string) string { return "llm.cache." + key }
+
+// ProgressSubject carries an event a hop, to whoever listens.
+func ProgressSubject(task, id string) string { return "llm.progress." + task + "." + id }
+
+// StageStream is the stream of a stage's inbox: upper case, with _.
+func StageStream(stage string) string {
+	return "LLM_" + strings.ToUpper(strings.ReplaceAll(stage, "-", "_"))
+}
+
+// Token returns the n-th token of a subject, from 0, or "".
+func Token(subject string, n int) string {
+	for i := 0; ; i++ {
+		token, rest, more := strings.Cut(subject, ".")
+		if i == n {
+			return token
+		}
+		if !more {
+			return ""
+		}
+		subject = rest
+	}
+}

@@ -1,0 +1,214 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Topology is every stream, consumer and bucket that a pipeline needs.
+type Topology struct {
+	Streams   []jetstream.StreamConfig
+	Consumers []Consumer
+	Buckets   []jetstream.KeyValueConfig
+}
+
+// Consumer is a durable pull consumer of a stage's inbox.
+type Consumer struct {
+	Stream string
+	Config jetstream.ConsumerConfig
+}
+
+// Source is an inbox as the topology sees it: which consumer pulls what.
+type Source struct {
+	Stage, Stream, Subject, Consumer string
+}
+
+// Sizing bounds the streams. The zero value of a field means its default.
+type Sizing struct {
+	// Replicas is 1 (default) or, in a cluster, 3.
+	Replicas int
+	// InboxBytes bounds one stage's inbox: a fuse, at twice what admission lets in at its worst.
+	InboxBytes int64
+	// RequestBytes bounds the requests that wait for admission: the pipeline's only backpressure.
+	RequestBytes int64
+	// ResultBytes, DeadBytes and CacheBytes bound what is kept; the oldest go first.
+	ResultBytes, DeadBytes, CacheBytes int64
+	// ResultAge and DeadAge are how long results and dead letters are kept.
+	ResultAge, DeadAge time.Duration
+}
+
+const gib = 1 << 30
+
+// DefaultSizing fits a disk with 20 GB to spare.
+func DefaultSizing() Sizing {
+	return Sizing{
+		Replicas: 1, InboxBytes: 2 * gib, RequestBytes: gib, ResultBytes: 4 * gib, DeadBytes: gib, CacheBytes: gib / 2,
+		ResultAge: 24 * time.Hour, DeadAge: 30 * 24 * time.Hour,
+	}
+}
+
+// Leases and windows that the protocol depends on.
+const (
+	// AckWait is how long a delivery may go without a sign of life before it is delivered again.
+	AckWait = 6 * time.Second
+	// dedupeWindow catches a hand-over that is repeated; it is a help, not the guarantee.
+	dedupeWindow = 30 * time.Second
+	// clientDedupeWindow is the server's least. A longer one would swallow, unseen by ingest, a request
+	// whose Nats-Msg-Id was used before with another body.
+	clientDedupeWindow = 100 * time.Millisecond
+	// markerAge is longer than the longest deadline and than results are kept.
+	markerAge = 72 * time.Hour
+	// maxHeld is how many deliveries one consumer may have out, delayed ones included.
+	maxHeld   = 50_000
+	cancelAge = 24 * time.Hour
+)
+
+// NewTopology is what the given stages need. sources are their inboxes.
+func NewTopology(stages []string, sources []Source, s Sizing) Topology {
+	t := Topology{Streams: fixedStreams(s)}
+	for _, stage := range stages {
+		if subjects := inboxSubjects(stage, sources); len(subjects) > 0 {
+			t.Streams = append(t.Streams, workQueue(StageStream(stage), s.Replicas, s.InboxBytes, dedupeWindow, subjects...))
+		}
+	}
+	for _, in := range sources {
+		t.Consumers = append(t.Consumers, Consumer{Stream: in.Stream, Config: jetstream.ConsumerConfig{
+			Durable: in.Consumer, FilterSubject: in.Subject, AckPolicy: jetstream.AckExplicitPolicy, AckWait: AckWait,
+			MaxDeliver: -1, MaxAckPending: maxHeld, Description: "pulled by " + in.Stage,
+		}})
+	}
+	t.Buckets = []jetstream.KeyValueConfig{{Bucket: CancelsBucket, TTL: cancelAge, Replicas: s.Replicas, MaxBytes: gib / 16}}
+	return t
+}
+
+func inboxSubjects(stage string, sources []Source) []string {
+	var subjects []string
+	for _, in := range sources {
+		if in.Stream == StageStream(stage) && !slices.Contains(subjects, in.Subject) {
+			subjects = append(subjects, in.Subject)
+		}
+	}
+	return subjects
+}
+
+func fixedStreams(s Sizing) []jetstream.StreamConfig {
+	return []jetstream.StreamConfig{
+		workQueue(RequestsStream, s.Replicas, s.RequestBytes, clientDedupeWindow, AllRequests),
+		workQueue(BatchStream, s.Replicas, s.RequestBytes, clientDedupeWindow, AllBatch),
+		workQueue(ParkedStream, s.Replicas, s.InboxBytes, dedupeWindow, AllParked),
+		kept(AdmittedStream, s.Replicas, gib, markerAge, AllAdmitted),
+		results(s),
+		kept(DeadStream, s.Replicas, s.DeadBytes, s.DeadAge, AllDead),
+		cache(s),
+	}
+}
+
+func workQueue(name string, replicas int, maxBytes int64, window time.Duration, subjects ...string) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name: name, Subjects: subjects, Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew,
+		MaxBytes: maxBytes, Duplicates: window, Replicas: replicas, Storage: jetstream.FileStorage,
+	}
+}
+
+// kept is a stream of one message a subject, the newest.
+func kept(name string, replicas int, maxBytes int64, age time.Duration, subjects ...string) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name: name, Subjects: subjects, Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
+		MaxMsgsPerSubject: 1, MaxBytes: maxBytes, MaxAge: age, AllowDirect: true, Replicas: replicas,
+		Storage: jetstream.FileStorage, Duplicates: dedupeWindow,
+	}
+}
+
+// results stores what result-writer writes under the subject that users read, and republishes it only
+// then: a subscriber sees exactly what was stored.
+func results(s Sizing) jetstream.StreamConfig {
+	c := kept(ResultsStream, s.Replicas, s.ResultBytes, s.ResultAge, AllWrites)
+	c.SubjectTransform = &jetstream.SubjectTransformConfig{Source: writeSource, Destination: resultDestination}
+	c.RePublish = &jetstream.RePublish{Source: AllResults, Destination: AllResults}
+	return c
+}
+
+func cache(s Sizing) jetstream.StreamConfig {
+	c := kept(CacheStream, s.Replicas, s.CacheBytes, 0, AllCached)
+	c.AllowMsgTTL = true
+	return c
+}
+
+// Ensure creates what is missing and brings the rest up to date. It is idempotent, and safe to run from
+// several processes at once.
+func (c *Conn) Ensure(ctx context.Context, t Topology) error {
+	for _, cfg := range t.Streams {
+		if err := c.ensure(ctx, func(ctx context.Context) error {
+			_, err := c.JS.CreateOrUpdateStream(ctx, cfg)
+			return err
+		}); err != nil {
+			return fmt.Errorf("create stream %s: %w", cfg.Name, err)
+		}
+	}
+	for _, consumer := range t.Consumers {
+		consumer.Config.Replicas = 0 // as its stream: a work queue's consumers must be
+		if err := c.ensure(ctx, func(ctx context.Context) error {
+			_, err := c.JS.CreateOrUpdateConsumer(ctx, consumer.Stream, consumer.Config)
+			return err
+		}); err != nil {
+			return fmt.Errorf("create consumer %s of %s: %w", consumer.Config.Durable, consumer.Stream, err)
+		}
+	}
+	for _, bucket := range t.Buckets {
+		if err := c.ensure(ctx, func(ctx context.Context) error {
+			_, err := c.JS.CreateOrUpdateKeyValue(ctx, bucket)
+			return err
+		}); err != nil {
+			return fmt.Errorf("create bucket %s: %w", bucket.Bucket, err)
+		}
+	}
+	return nil
+}
+
+// ensure repeats through an election: a cluster that just started has no leader yet.
+func (c *Conn) ensure(ctx context.Context, create func(context.Context) error) error {
+	for n := 0; ; n++ {
+		try, cancel := context.WithTimeout(ctx, 5*time.Second)
+		err := create(try)
+		cancel()
+		if err == nil || ctx.Err() != nil || !isPassing(err) {
+			return err
+		}
+		if pause(ctx, n) != nil {
+			return err
+		}
+	}
+}
+
+// Check returns what of t is missing on the server, by name. Empty: all is there.
+func (c *Conn) Check(ctx context.Context, t Topology) ([]string, error) {
+	var missing []string
+	for _, cfg := range t.Streams {
+		if _, err := c.JS.Stream(ctx, cfg.Name); errors.Is(err, jetstream.ErrStreamNotFound) {
+			missing = append(missing, "stream "+cfg.Name)
+		} else if err != nil {
+			return nil, fmt.Errorf("look for stream %s: %w", cfg.Name, err)
+		}
+	}
+	for _, k := range t.Consumers {
+		_, err := c.JS.Consumer(ctx, k.Stream, k.Config.Durable)
+		if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
+			missing = append(missing, "consumer "+k.Config.Durable+" of "+k.Stream)
+		} else if err != nil {
+			return nil, fmt.Errorf("look for consumer %s of %s: %w", k.Config.Durable, k.Stream, err)
+		}
+	}
+	for _, b := range t.Buckets {
+		if _, err := c.JS.KeyValue(ctx, b.Bucket); errors.Is(err, jetstream.ErrBucketNotFound) {
+			missing = append(missing, "bucket "+b.Bucket)
+		} else if err != nil {
+			return nil, fmt.Errorf("look for bucket %s: %w", b.Bucket, err)
+		}
+	}
+	return missing, nil
+}

@@ -1,0 +1,52 @@
+package job
+
+import (
+	"time"
+
+	"spillway/pkg/fate"
+)
+
+// Marker is the small record that admits an id, once. Its holder is the one request (or, for later runs,
+// the one replay) whose stream and sequence it names.
+type Marker struct {
+	V           int    `json:"v"`
+	ID          string `json:"id"`
+	Task        string `json:"task"`
+	TaskVersion string `json:"task_version,omitempty"`
+	Tenant      string `json:"tenant,omitempty"`
+	Lane        string `json:"lane"`
+	// RequestStream and RequestSeq identify the request that was admitted.
+	RequestStream string `json:"request_stream"`
+	RequestSeq    uint64 `json:"request_seq"`
+	// BodyHash is the hash of task and body, for telling a duplicate from a conflict.
+	BodyHash       string    `json:"body_hash"`
+	AcknowledgedAt time.Time `json:"acknowledged_at"`
+	Deadline       time.Time `json:"deadline"`
+	// AnswerBy is when fallback answers from the ladder what has no result by then.
+	AnswerBy time.Time `json:"answer_by"`
+	CacheKey string    `json:"cache_key,omitempty"`
+	// Canned is the index of the canned answer for this input, from 1; 0: none.
+	Canned      int    `json:"canned,omitempty"`
+	TraceParent string `json:"traceparent,omitempty"`
+	// Run is the newest run; ReplaySeq the sequence of the replay that started it, 0 for run 1.
+	Run       int    `json:"run"`
+	ReplaySeq uint64 `json:"replay_seq,omitempty"`
+	// Supersedes is the sequence of the result that the run replaces; 0: none.
+	Supersedes uint64 `json:"supersedes,omitempty"`
+}
+
+// Letter is a dead letter: a job that a stage could not finish, with the reason.
+type Letter struct {
+	V       int       `json:"v"`
+	Stage   string    `json:"stage"`
+	Code    fate.Code `json:"code"`
+	Message string    `json:"message"`
+	At      time.Time `json:"at"`
+	// Degraded is true when the client did get an answer, from the ladder.
+	Degraded bool `json:"degraded,omitempty"`
+	// Stack is the stack of a panic.
+	Stack string `json:"stack,omitempty"`
+	// Job is the whole job; nil for Raw, a message that was no job.
+	Job *Job   `json:"job,omitempty"`
+	Raw []byte `json:"raw,omitempty"`
+}

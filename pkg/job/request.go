@@ -1,0 +1,25 @@
+package job
+
+import "encoding/json"
+
+// MaxRequestBytes is the largest request that any task can take.
+const MaxRequestBytes = 256 << 10
+
+// Request is what a client publishes. Only Input is required; unknown fields are refused.
+type Request struct {
+	ID    string          `json:"id,omitempty"`
+	Input json.RawMessage `json:"input"`
+	// Session joins requests to a conversation.
+	Session string `json:"session,omitempty"`
+	// Deadline is a duration (30s, 10m), counted from the acknowledgement.
+	Deadline string `json:"deadline,omitempty"`
+	// Lane is for the doors; on NATS the subject says it.
+	Lane   string `json:"lane,omitempty"`
+	Tenant string `json:"tenant,omitempty"`
+	Stream bool   `json:"stream,omitempty"`
+	// Cache is allow (default) or bypass.
+	Cache    string          `json:"cache,omitempty"`
+	Webhook  *Webhook        `json:"webhook,omitempty"`
+	Parent   string          `json:"parent,omitempty"`
+	Metadata json.RawMessage `json:"metadata,omitempty"`
+}

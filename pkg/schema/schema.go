@@ -1,0 +1,5 @@
+// Package schema is a stub.
+package schema
+
+// Schema is a compiled JSON schema.
+type Schema struct{}

@@ -1,0 +1,101 @@
+package stage
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"spillway/pkg/broker"
+	"spillway/pkg/job"
+	"spillway/pkg/task"
+)
+
+// Handler does a stage's one job on a job.
+//
+// It returns nil when the job may go on (to j.To, or to the next stage of the pipeline), or an error that
+// carries a fate. It never acknowledges, publishes a hand-over, or counts: the runner does. It returns
+// soon after ctx ends; ctx ends when the process gives the job up, not when the deadline passes.
+// Handle is called concurrently, never twice at once for one message.
+type Handler interface {
+	Handle(ctx context.Context, j *job.Job) error
+}
+
+// Worker is a Handler that has something to do besides handling jobs. Run is called once, beside the
+// pulling, and returns when ctx ends; an error stops the role.
+type Worker interface {
+	Run(ctx context.Context) error
+}
+
+// Definition is all that the pipeline knows of a stage.
+type Definition struct {
+	// Name is the stage's one name: folder, subject token, consumer, NATS user, label.
+	Name string
+	// Inboxes are where it pulls from; none: the stage's own literal subject.
+	Inboxes []Inbox
+	// SendsOn names the stages, besides the next in the pipeline, that a handler may set in job.To.
+	SendsOn []string
+	// Aside is true for a stage that is not on the main line: nil without job.To is a fault there.
+	Aside bool
+	// Slots is how many jobs one process handles at once; 0: DefaultSlots. Inboxes may say their own.
+	Slots int
+	// FinishesLate is true for a stage that does its job also after the deadline: what it does is cheap,
+	// or is itself the answer to a missed deadline. Other stages' expired jobs go to fallback unseen.
+	FinishesLate bool
+	// ConfirmsAcks is true where a lost ack would be paid for: acks are then confirmed by the broker.
+	ConfirmsAcks bool
+	// New makes the handler. It runs once a process, before anything is pulled.
+	New func(*Env) (Handler, error)
+}
+
+// DefaultSlots is how many jobs a stage handles at once in one process.
+const DefaultSlots = 128
+
+// Inbox is one consumer of a stage.
+type Inbox struct {
+	// Stream and Subject: what is pulled. Consumer is its durable name.
+	Stream, Subject, Consumer string
+	// Slots is how many of its messages are handled at once; 0: the stage's.
+	Slots int
+	// Decode makes a job of a message that is not a job's JSON. nil: the message is a job.
+	Decode func(data []byte, a job.Arrival) (*job.Job, error)
+	// Gate, when set, says how many more messages may be taken now. nil: as many as there are slots.
+	Gate func(env *Env) Gate
+}
+
+// Gate holds an inbox back. Open is asked before each pull request and granted at most n messages;
+// Returned takes back what was granted and not delivered.
+type Gate interface {
+	Open(n int) int
+	Returned(n int)
+}
+
+// Env is what a handler may use.
+type Env struct {
+	Conn    *broker.Conn
+	Tasks   *task.Set
+	Log     zerolog.Logger
+	Metrics prometheus.Registerer
+	// Getenv reads what providers' *_env name; main passes it in.
+	Getenv func(string) string
+	// Limits hold admission back.
+	Limits Limits
+	// SimulatorURL is where providers of kind simulated answer; "": they are refused.
+	SimulatorURL string
+}
+
+// Limits bound the admitted but unfinished jobs of the whole pipeline.
+type Limits struct {
+	// Interactive and Batch are counts of jobs. Batch is the lower one and never zero.
+	Interactive, Batch int
+	// Bytes bounds what those jobs take in the inboxes.
+	Bytes int64
+	// Refresh is how often the counts are read.
+	Refresh time.Duration
+}
+
+// DefaultLimits suit one machine.
+func DefaultLimits() Limits {
+	return Limits{Interactive: 20_000, Batch: 10_000, Bytes: 512 << 20, Refresh: 500 * time.Millisecond}
+}

@@ -1,0 +1,22 @@
+package main
+import (
+ _ "cel.dev/cel-go/cel"
+ _ "github.com/alecthomas/kong"
+ _ "github.com/failsafe-go/failsafe-go/timeout"
+ _ "github.com/goccy/go-yaml"
+ _ "github.com/kaptinlin/jsonrepair"
+ _ "github.com/nats-io/nats-server/v2/server"
+ _ "github.com/nats-io/nats.go/jetstream"
+ _ "github.com/oklog/ulid/v2"
+ _ "github.com/prometheus/client_golang/prometheus/promhttp"
+ _ "github.com/rs/zerolog"
+ _ "github.com/sashabaranov/go-openai"
+ _ "github.com/schollz/progressbar/v3"
+ _ "github.com/tiktoken-go/tokenizer"
+ _ "github.com/xeipuuv/gojsonschema"
+ _ "go.uber.org/goleak"
+ _ "golang.org/x/sync/errgroup"
+ _ "golang.org/x/term"
+ _ "golang.org/x/time/rate"
+)
+func main(){}
