@@ -142,3 +142,14 @@ func Token(subject string, n int) string {
 		subject = rest
 	}
 }
+
+// PullSubject is where pull requests of a consumer go.
+func PullSubject(stream, consumer string) string {
+	return "$JS.API.CONSUMER.MSG.NEXT." + stream + "." + consumer
+}
+
+// The consumers of the inboxes that are not named for their stage.
+const (
+	BatchIngestConsumer = "ingest-batch"
+	ReplayConsumer      = "fallback-replay"
+)

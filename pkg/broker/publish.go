@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -107,4 +108,9 @@ func (c *Conn) PublishExpecting(ctx context.Context, m *nats.Msg, last uint64) (
 		return 0, err
 	}
 	return ack.Sequence, nil
+}
+
+// ExpiresAfter is the header of a message that the stream drops after d, in whole seconds, at least one.
+func ExpiresAfter(d time.Duration) nats.Header {
+	return nats.Header{"Nats-TTL": {strconv.FormatInt(max(int64(d/time.Second), 1), 10)}}
 }

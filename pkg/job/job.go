@@ -86,9 +86,13 @@ type Job struct {
 	// Raised is true when MaxOutputTokens was doubled after a truncated answer.
 	Raised bool `json:"raised,omitempty"`
 
-	// Trouble is why the job is on the ladder; nil: it is not. Rung is the index of the rung to try next.
+	// Trouble is why the job is on the ladder; nil: it is not. Setback is why its last rung failed; nil:
+	// none did. Rung is the index of the rung to try next.
 	Trouble *Trouble `json:"trouble,omitempty"`
+	Setback *Trouble `json:"setback,omitempty"`
 	Rung    int      `json:"rung,omitempty"`
+	// Minimal is true for a job made from id and task alone, to say that the real one could not be told.
+	Minimal bool `json:"minimal,omitempty"`
 
 	// Outcome is how the run ends, for result-writer. nil: not ended.
 	Outcome *Outcome `json:"outcome,omitempty"`
@@ -157,4 +161,29 @@ type Webhook struct {
 // Left returns how much of the time until the deadline is left at now, less reserve. It may be negative.
 func (j *Job) Left(now time.Time, reserve time.Duration) time.Duration {
 	return j.Deadline.Sub(now) - reserve
+}
+
+// Shrink drops what a later stage can do without, from a job that grew beyond what a message may hold.
+// The input stays: it is bounded at the door, and a replay needs it.
+func (j *Job) Shrink() {
+	j.Messages, j.Correction, j.Answer = nil, nil, nil
+	for i := range j.History {
+		j.History[i].Detail = Cut(j.History[i].Detail, MaxDetail/4)
+	}
+}
+
+// Stub makes a minimal job of the same id and run, which ends as failed.
+func (j *Job) Stub(f Failure) *Job {
+	return &Job{
+		V: Version, ID: j.ID, Task: j.Task, TaskVersion: j.TaskVersion, Tenant: j.Tenant, Lane: j.Lane,
+		TraceParent: j.TraceParent, Run: j.Run, Hop: j.Hop, Supersedes: j.Supersedes,
+		AcknowledgedAt: j.AcknowledgedAt, Deadline: j.Deadline, Minimal: true,
+		Usage: j.Usage, CostUSD: j.CostUSD, History: j.History,
+		Outcome: &Outcome{Status: Failed, Error: &f},
+	}
+}
+
+// Fail sets the outcome of a run that ends without an output.
+func (j *Job) Fail(code fate.Code, message, deadLetter string) {
+	j.Outcome = &Outcome{Status: Failed, Error: &Failure{Code: code, Message: message, DeadLetter: deadLetter}}
 }

@@ -1,6 +1,7 @@
 package job
 
 import (
+	"encoding/json"
 	"time"
 
 	"spillway/pkg/fate"
@@ -49,4 +50,25 @@ type Letter struct {
 	// Job is the whole job; nil for Raw, a message that was no job.
 	Job *Job   `json:"job,omitempty"`
 	Raw []byte `json:"raw,omitempty"`
+}
+
+// CachedAnswer is a checked answer of a model, kept to stand in for one that cannot be had.
+type CachedAnswer struct {
+	V           int             `json:"v"`
+	ID          string          `json:"id"`
+	Task        string          `json:"task"`
+	TaskVersion string          `json:"task_version"`
+	Output      json.RawMessage `json:"output"`
+	Model       string          `json:"model"`
+	AnsweredBy  string          `json:"answered_by"`
+	At          time.Time       `json:"at"`
+}
+
+// Job makes a job of what the marker knows: enough to end the run, not to do its work.
+func (m *Marker) Job() *Job {
+	return &Job{
+		V: Version, ID: m.ID, Task: m.Task, TaskVersion: m.TaskVersion, Tenant: m.Tenant, Lane: m.Lane,
+		TraceParent: m.TraceParent, Run: m.Run, Supersedes: m.Supersedes, AcknowledgedAt: m.AcknowledgedAt,
+		Deadline: m.Deadline, CacheKey: m.CacheKey,
+	}
 }

@@ -23,3 +23,13 @@ type Request struct {
 	Parent   string          `json:"parent,omitempty"`
 	Metadata json.RawMessage `json:"metadata,omitempty"`
 }
+
+// Receipt answers llm.submit.<task> and llm.cancel.<id>.
+type Receipt struct {
+	ID string `json:"id,omitempty"`
+	// Status is acknowledged or duplicate; of a cancellation, cancelling or the status of the result that
+	// came first.
+	Status        string   `json:"status,omitempty"`
+	ResultSubject string   `json:"result_subject,omitempty"`
+	Error         *Failure `json:"error,omitempty"`
+}

@@ -79,6 +79,8 @@ type Env struct {
 	Metrics prometheus.Registerer
 	// Getenv reads what providers' *_env name; main passes it in.
 	Getenv func(string) string
+	// Inboxes are the streams of all stages' inboxes; the runner fills it in.
+	Inboxes []string
 	// Limits hold admission back.
 	Limits Limits
 	// SimulatorURL is where providers of kind simulated answer; "": they are refused.

@@ -1,0 +1,84 @@
+package stage
+
+import (
+	"encoding/json"
+	"time"
+
+	"spillway/pkg/broker"
+	"spillway/pkg/fate"
+	"spillway/pkg/job"
+)
+
+// Progress is an event of a job's way, published to whoever listens; nothing depends on its arrival.
+type Progress struct {
+	ID   string `json:"id"`
+	Task string `json:"task"`
+	Run  int    `json:"run"`
+	Hop  int    `json:"hop"`
+	// Stage let go of the job at At; To has it now, "" when the run ended.
+	Stage string    `json:"stage"`
+	To    string    `json:"to"`
+	At    time.Time `json:"at"`
+	Fate  string    `json:"fate,omitempty"`
+	Code  fate.Code `json:"code,omitempty"`
+	// Event says what happened when it was no hand-over: duplicate, id_conflict, replay_refused, result.
+	Event   string     `json:"event,omitempty"`
+	Message string     `json:"message,omitempty"`
+	Status  job.Status `json:"status,omitempty"`
+	// Result is the stored result, told again to the sender of a duplicate.
+	Result *job.Result `json:"result,omitempty"`
+	// NotBefore is when a delayed job may start.
+	NotBefore time.Time `json:"not_before,omitzero"`
+}
+
+// progress announces a hand-over.
+func (r *Runner) progress(j *job.Job, m move) {
+	p := Progress{
+		ID: j.ID, Task: j.Task, Run: j.Run, Hop: j.Hop, Stage: r.def.Name, To: m.to, At: j.HandedOverAt,
+		Code: m.code, NotBefore: j.NotBefore,
+	}
+	if m.fate != 0 {
+		p.Fate = m.fate.String()
+	}
+	if m.to == "" && m.fate == 0 && j.Outcome != nil {
+		p.Event, p.Status = "result", j.Outcome.Status
+	}
+	Announce(r.env.Conn, p)
+}
+
+// Announce publishes a progress event. It may be lost: nobody may wait for it alone.
+func Announce(c *broker.Conn, p Progress) {
+	if p.At.IsZero() {
+		p.At = time.Now().UTC()
+	}
+	body, err := json.Marshal(p)
+	if err != nil {
+		return
+	}
+	_ = c.NC.Publish(broker.ProgressSubject(p.Task, p.ID), body)
+}
+
+// tell logs what became of a job, once.
+func (r *Runner) tell(j *job.Job, m move, err error) {
+	e := r.log.Debug()
+	switch {
+	case m.letter != nil && m.letter.Stack != "":
+		e = r.log.Error()
+	case m.handBack, m.fate == fate.Retry, m.fate == fate.Divert:
+		e = r.log.Warn()
+	}
+	if !e.Enabled() {
+		return
+	}
+	e = e.Str("job", j.ID).Str("task", j.Task).Int("run", j.Run).Int("hop", j.Hop)
+	if id := job.TraceID(j.TraceParent); id != "" {
+		e = e.Str("trace_id", id)
+	}
+	if m.fate != 0 {
+		e = e.Str("fate", m.fate.String()).Str("code", string(m.code))
+	}
+	if err != nil {
+		e = e.Err(err)
+	}
+	e.Str("to", m.to).Msg("job settled")
+}

@@ -1,0 +1,320 @@
+package stage
+
+import (
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"spillway/pkg/broker"
+)
+
+// The pull protocol's times and sizes.
+const (
+	windows = 4
+	// pullExpires is how long the broker keeps a pull request; lostAfter that, its credit is taken back.
+	pullExpires = 5 * time.Second
+	lostAfter   = time.Second
+	// leaseEvery is how often everything held gets a sign of life: a third of broker.AckWait.
+	leaseEvery = 2 * time.Second
+	// refusedPause follows a pull request that the broker ended early (no responders, an election).
+	refusedPause = 150 * time.Millisecond
+	// gatePause follows a gate that granted nothing.
+	gatePause = 50 * time.Millisecond
+)
+
+// puller takes messages from one inbox, as many as there are free slots.
+type puller struct {
+	conn    *broker.Conn
+	inbox   Inbox
+	gate    Gate
+	slots   int
+	deliver func(*held)
+	work    *sync.WaitGroup // counts what was delivered and has not returned
+	m       *metrics
+	request string // the subject of pull requests
+
+	mu      sync.Mutex
+	free    int // slots neither promised to a pull request nor at work
+	windows [windows]*window
+	held    map[uint64]*held
+	settled settled
+	stopped bool
+	retry   *time.Timer
+	// delivered counts deliveries; seen is its value at the last look for a stall.
+	delivered, seen uint64
+}
+
+// window is one subscription with at most one pull request under way on it.
+type window struct {
+	p    *puller
+	sub  *nats.Subscription
+	open int // promised by the request and not yet delivered or returned
+	due  time.Time
+}
+
+func newPuller(conn *broker.Conn, in Inbox, gate Gate, slots int, m *metrics, work *sync.WaitGroup, deliver func(*held)) *puller {
+	return &puller{
+		conn: conn, inbox: in, gate: gate, slots: slots, free: slots, deliver: deliver, work: work, m: m,
+		request: broker.PullSubject(in.Stream, in.Consumer),
+		held:    map[uint64]*held{}, settled: newSettled(),
+	}
+}
+
+// start subscribes and pulls.
+func (p *puller) start() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range p.windows {
+		p.windows[i] = &window{p: p}
+		if err := p.windows[i].subscribe(); err != nil {
+			return fmt.Errorf("subscribe for inbox %s: %w", p.inbox.Consumer, err)
+		}
+	}
+	p.pull()
+	return nil
+}
+
+func (w *window) subscribe() error {
+	sub, err := w.p.conn.NC.Subscribe(w.p.conn.NC.NewRespInbox(), w.receive)
+	if err != nil {
+		return err
+	}
+	// What is delivered has a slot; the limits guard only against a server that ignores the credit.
+	if err := sub.SetPendingLimits(-1, -1); err != nil {
+		return err
+	}
+	w.sub = sub
+	return nil
+}
+
+// pull asks for the free slots: a quarter of them or more at a time, or what there is when nothing is
+// under way. The caller holds p.mu.
+func (p *puller) pull() {
+	quarter := (p.slots + windows - 1) / windows
+	for _, w := range p.windows {
+		if p.stopped || w == nil || w.open > 0 {
+			continue
+		}
+		if p.free < 1 || (p.free < quarter && p.underWay() > 0) {
+			return
+		}
+		want := min(p.free, quarter)
+		if p.gate != nil {
+			if want = p.gate.Open(want); want == 0 {
+				p.again(gatePause)
+				return
+			}
+		}
+		if err := w.ask(want); err != nil {
+			p.giveBack(want)
+			p.again(refusedPause)
+			return
+		}
+	}
+}
+
+// ask sends the pull request of n messages.
+func (w *window) ask(n int) error {
+	body := make([]byte, 0, 48)
+	body = append(body, `{"batch":`...)
+	body = strconv.AppendInt(body, int64(n), 10)
+	body = append(body, `,"expires":`...)
+	body = strconv.AppendInt(body, int64(pullExpires), 10)
+	body = append(body, '}')
+	if err := w.p.conn.NC.PublishRequest(w.p.request, w.sub.Subject, body); err != nil {
+		return err
+	}
+	w.open = n
+	w.p.free -= n
+	w.due = time.Now().Add(pullExpires + lostAfter)
+	return nil
+}
+
+func (p *puller) underWay() int {
+	n := 0
+	for _, w := range p.windows {
+		n += w.open
+	}
+	return n
+}
+
+// again pulls after a pause. The caller holds p.mu.
+func (p *puller) again(after time.Duration) {
+	if p.retry != nil || p.stopped {
+		return
+	}
+	p.retry = time.AfterFunc(after, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.retry = nil
+		p.pull()
+	})
+}
+
+func (p *puller) giveBack(n int) {
+	if p.gate != nil && n > 0 {
+		p.gate.Returned(n)
+	}
+}
+
+// close takes the rest of the window's credit back. The caller holds p.mu.
+func (w *window) close() {
+	if w.open > 0 {
+		w.p.free += w.open
+		w.p.giveBack(w.open)
+	}
+	w.open = 0
+}
+
+// receive is called, one at a time, for what the broker sends to the window.
+func (w *window) receive(m *nats.Msg) {
+	p := w.p
+	if status := m.Header.Get("Status"); status != "" && len(m.Data) == 0 {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		w.close()
+		if status == "408" || status == "404" {
+			p.pull()
+		} else {
+			p.again(refusedPause)
+		}
+		return
+	}
+	h, err := newHeld(p, m)
+	if err != nil {
+		return // not a JetStream delivery: somebody guessed the inbox
+	}
+	if p.take(w, h) {
+		p.deliver(h)
+	}
+}
+
+// take accounts for a delivery and reports whether it is new work.
+func (p *puller) take(w *window, h *held) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	w.open = max(w.open-1, 0)
+	p.delivered++
+	if known, ok := p.held[h.seq]; ok && known.stored == h.stored {
+		known.renew(h)
+		p.m.redelivered.WithLabelValues("held").Inc()
+		p.handBackCredit()
+		return false
+	}
+	if p.settled.has(h.seq, h.stored) {
+		h.ack()
+		p.m.redelivered.WithLabelValues("settled").Inc()
+		p.handBackCredit()
+		return false
+	}
+	if p.stopped {
+		h.nak(0)
+		return false
+	}
+	if h.deliveries > 1 {
+		p.m.redelivered.WithLabelValues("taken").Inc()
+	}
+	p.held[h.seq] = h
+	p.work.Add(1) // under the lock: after stop, nothing is added
+	return true
+}
+
+func (p *puller) handBackCredit() {
+	p.free++
+	p.giveBack(1)
+	p.pull()
+}
+
+// release ends the holding of h; done says that it was acknowledged.
+func (p *puller) release(h *held, done bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.held, h.seq)
+	if done {
+		p.settled.add(h.seq, h.stored)
+	} else {
+		p.giveBack(1)
+	}
+	p.free++
+	p.pull()
+}
+
+// tick renews the leases and takes lost windows back; it is called every leaseEvery.
+func (p *puller) tick(now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, h := range p.held {
+		h.inProgress()
+	}
+	for _, w := range p.windows {
+		if w.open > 0 && now.After(w.due) {
+			w.close()
+		}
+	}
+	p.settled.age(now)
+	p.pull()
+}
+
+// reset forgets the pull requests of a connection that is gone, renews the leases, then pulls anew. The
+// new inboxes keep what an old request may still deliver apart from the new credit.
+func (p *puller) reset() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, h := range p.held {
+		h.inProgress()
+	}
+	for _, w := range p.windows {
+		if p.stopped {
+			return
+		}
+		old := w.sub
+		w.close()
+		if err := w.subscribe(); err != nil {
+			p.again(refusedPause)
+			continue
+		}
+		_ = old.Unsubscribe() // the connection was just renewed; a failure leaves an unused inbox
+	}
+	p.pull()
+}
+
+// starving reports whether the inbox has room, is not held back, and got nothing since the last call.
+func (p *puller) starving() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	idle := p.delivered == p.seen
+	p.seen = p.delivered
+	return idle && !p.stopped && p.free > 0 && p.retry == nil
+}
+
+// stop pulls no more. What still arrives is handed back at once.
+func (p *puller) stop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stopped = true
+	if p.retry != nil {
+		p.retry.Stop()
+		p.retry = nil
+	}
+}
+
+// leave ends the subscriptions.
+func (p *puller) leave() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, w := range p.windows {
+		if w != nil && w.sub != nil {
+			_ = w.sub.Unsubscribe() // the process is ending
+		}
+	}
+}
+
+// inHand counts the messages held.
+func (p *puller) inHand() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.held)
+}

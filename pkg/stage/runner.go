@@ -1,0 +1,317 @@
+package stage
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"spillway/pkg/broker"
+	"spillway/pkg/fate"
+	"spillway/pkg/job"
+)
+
+// ErrDraining is the cause of a handler's ctx that ends because the process is leaving.
+var ErrDraining = errors.New("the process is leaving and hands the job back")
+
+// DefaultGrace is how long a leaving process finishes what it holds.
+const DefaultGrace = 45 * time.Second
+
+// maxDeliveries is when a message counts as poison: it was delivered so often without an end that the
+// processes must be dying on it. Restarts and drains deliver again too, hence the room.
+const maxDeliveries = 16
+
+// early is how far before its moment a delayed job may start.
+const early = 5 * time.Millisecond
+
+// Runner runs one stage in this process.
+type Runner struct {
+	def     Definition
+	env     *Env
+	handler Handler
+	route   route
+	pullers []*puller
+	m       *metrics
+	log     zerolog.Logger
+	grace   time.Duration
+
+	work     context.Context // of all handlers
+	giveUp   context.CancelCauseFunc
+	inFlight sync.WaitGroup
+}
+
+// NewRunner makes the runner of the stage called name in the pipeline defs. grace is DefaultGrace if 0.
+func NewRunner(defs []Definition, name string, env *Env, grace time.Duration) (*Runner, error) {
+	def, ok := find(defs, name)
+	if !ok {
+		return nil, fmt.Errorf("there is no stage %q in the pipeline", name)
+	}
+	own := *env
+	own.Inboxes = inboxStreams(defs)
+	own.Log = env.Log.With().Str("stage", name).Logger()
+	handler, err := def.New(&own)
+	if err != nil {
+		return nil, fmt.Errorf("prepare %s: %w", name, err)
+	}
+	if grace == 0 {
+		grace = DefaultGrace
+	}
+	r := &Runner{
+		def: def, env: &own, handler: handler, route: newRoute(defs, name), m: newMetrics(env.Metrics, name),
+		log: own.Log, grace: grace,
+	}
+	r.work, r.giveUp = context.WithCancelCause(context.Background())
+	for _, in := range inboxesOf(def) {
+		slots := in.Slots
+		if slots == 0 {
+			slots = slotsOf(def)
+		}
+		var gate Gate
+		if in.Gate != nil {
+			gate = in.Gate(&own)
+		}
+		r.pullers = append(r.pullers, newPuller(env.Conn, in, gate, slots, r.m, &r.inFlight, r.accept))
+	}
+	return r, nil
+}
+
+// Run pulls and handles until ctx ends, then drains: it finishes what fits the grace and hands the rest
+// back. It returns nil after a drain, or what made the stage stop by itself.
+func (r *Runner) Run(ctx context.Context) error {
+	stop, wait, failed := r.background(ctx)
+	defer wait()
+	defer stop()
+	remove := r.env.Conn.OnReconnect(func() {
+		for _, p := range r.pullers {
+			p.reset()
+		}
+	})
+	defer remove()
+	for _, p := range r.pullers {
+		if err := p.start(); err != nil {
+			return err
+		}
+	}
+	r.log.Debug().Msg("stage is pulling")
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	r.drain()
+	return err
+}
+
+// background starts what runs beside the pulling: the leases, the watch, the handler's own worker.
+func (r *Runner) background(ctx context.Context) (stop, wait func(), failed <-chan error) {
+	// Leases outlive ctx: they are needed while the stage drains.
+	own, stop := context.WithCancel(context.WithoutCancel(ctx))
+	broken := make(chan error, 1)
+	var all sync.WaitGroup
+	all.Go(func() { r.keepLeases(own) })
+	all.Go(func() { r.watch(own) })
+	if w, ok := r.handler.(Worker); ok {
+		all.Go(func() {
+			if err := w.Run(own); err != nil && own.Err() == nil {
+				broken <- fmt.Errorf("%s stopped: %w", r.def.Name, err)
+			}
+		})
+	}
+	return stop, all.Wait, broken
+}
+
+func (r *Runner) keepLeases(ctx context.Context) {
+	tick := time.NewTicker(leaseEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			for _, p := range r.pullers {
+				p.tick(now)
+			}
+		}
+	}
+}
+
+// drain stops pulling, waits for the handlers, and after the grace asks them to give up.
+func (r *Runner) drain() {
+	for _, p := range r.pullers {
+		p.stop()
+	}
+	done := make(chan struct{})
+	go func() {
+		r.inFlight.Wait()
+		close(done)
+	}()
+	grace := time.NewTimer(r.grace)
+	defer grace.Stop()
+	select {
+	case <-done:
+	case <-grace.C:
+		r.log.Warn().Int("jobs", r.InHand()).Msg("the grace is over, handing jobs back")
+		r.giveUp(ErrDraining)
+		<-done
+	}
+	r.giveUp(ErrDraining)
+	for _, p := range r.pullers {
+		p.leave()
+	}
+	// The last acks leave with this; a lost one costs a redelivery, nothing more.
+	_ = r.env.Conn.NC.FlushTimeout(time.Second)
+}
+
+// InHand counts the jobs that this stage holds in this process.
+func (r *Runner) InHand() int {
+	n := 0
+	for _, p := range r.pullers {
+		n += p.inHand()
+	}
+	return n
+}
+
+func (r *Runner) accept(h *held) {
+	go func() {
+		defer r.inFlight.Done()
+		r.m.inFlight.Inc()
+		defer r.m.inFlight.Dec()
+		r.process(h)
+	}()
+}
+
+// process takes one delivery from decode to settle.
+func (r *Runner) process(h *held) {
+	j, err := r.decode(h)
+	if err != nil {
+		r.bury(h, err)
+		return
+	}
+	j.Arrival = h.arrival
+	if wait := time.Until(j.NotBefore); wait > early {
+		h.nak(wait)
+		h.p.release(h, false)
+		return
+	}
+	started := time.Now()
+	err = r.judge(j, h, started)
+	took := time.Since(started)
+	r.m.handling.Observe(took.Seconds())
+	r.settle(h, j, err, started, took)
+}
+
+// judge decides what needs no handler, and else calls it.
+func (r *Runner) judge(j *job.Job, h *held, now time.Time) error {
+	poisonous := maxDeliveries
+	if !j.NotBefore.IsZero() {
+		poisonous++ // the delivery that came too early is no try
+	}
+	switch {
+	case h.deliveries > poisonous:
+		return &crash{code: fate.TooManyDeliveries, message: fmt.Sprintf("delivered %d times without an end", h.deliveries)}
+	case !r.def.FinishesLate && !j.Deadline.IsZero() && now.After(j.Deadline):
+		return fate.DivertTo(fate.Deadline, "the deadline passed before "+r.def.Name, nil)
+	}
+	return r.call(j)
+}
+
+// call runs the handler and turns a panic into an error.
+func (r *Runner) call(j *job.Job) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &crash{code: fate.Crashed, message: fmt.Sprintf("%s panicked: %v", r.def.Name, v), stack: debug.Stack()}
+		}
+	}()
+	return r.handler.Handle(r.work, j)
+}
+
+func (r *Runner) decode(h *held) (j *job.Job, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("decoding panicked: %v\n%s", v, debug.Stack())
+		}
+	}()
+	if h.p.inbox.Decode != nil {
+		a := h.arrival
+		a.Header = make(map[string]string, len(h.header))
+		for key, values := range h.header {
+			if len(values) > 0 {
+				a.Header[key] = values[0]
+			}
+		}
+		h.arrival = a
+		return h.p.inbox.Decode(h.data, a)
+	}
+	j = &job.Job{}
+	if err := json.Unmarshal(h.data, j); err != nil {
+		return nil, fmt.Errorf("the message is no job: %w", err)
+	}
+	if !job.IsID(j.ID) || j.Task == "" || j.Run < 1 || j.V > job.Version {
+		return nil, fmt.Errorf("the message is no job of version %d: id %q, task %q, run %d, v %d", job.Version, job.Cut(j.ID, 80), job.Cut(j.Task, 80), j.Run, j.V)
+	}
+	return j, nil
+}
+
+// crash is a job that must not be tried again here: a panic, or too many deliveries.
+type crash struct {
+	code    fate.Code
+	message string
+	stack   []byte
+}
+
+func (c *crash) Error() string { return c.message }
+
+func find(defs []Definition, name string) (Definition, bool) {
+	for _, d := range defs {
+		if d.Name == name {
+			return d, true
+		}
+	}
+	return Definition{}, false
+}
+
+func slotsOf(d Definition) int {
+	if d.Slots > 0 {
+		return d.Slots
+	}
+	return DefaultSlots
+}
+
+func inboxesOf(d Definition) []Inbox {
+	if len(d.Inboxes) > 0 {
+		return d.Inboxes
+	}
+	return []Inbox{{Stream: broker.StageStream(d.Name), Subject: broker.StageSubject(d.Name), Consumer: d.Name}}
+}
+
+// inboxStreams names the streams that hold admitted jobs.
+func inboxStreams(defs []Definition) []string {
+	streams := []string{broker.ParkedStream}
+	for _, d := range defs {
+		for _, in := range inboxesOf(d) {
+			if in.Stream == broker.StageStream(d.Name) && !slices.Contains(streams, in.Stream) {
+				streams = append(streams, in.Stream)
+			}
+		}
+	}
+	return streams
+}
+
+// Topology is what the pipeline defs needs of the broker.
+func Topology(defs []Definition, s broker.Sizing) broker.Topology {
+	var stages []string
+	var sources []broker.Source
+	for _, d := range defs {
+		stages = append(stages, d.Name)
+		for _, in := range inboxesOf(d) {
+			sources = append(sources, broker.Source{Stage: d.Name, Stream: in.Stream, Subject: in.Subject, Consumer: in.Consumer})
+		}
+	}
+	return broker.NewTopology(stages, sources, s)
+}

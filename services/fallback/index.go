@@ -1,0 +1,108 @@
+package fallback
+
+import (
+	"container/heap"
+	"sync"
+	"time"
+)
+
+// index is the heap of runs that have no result yet, by the time to answer them. It is safe for
+// concurrent use.
+type index struct {
+	mu    sync.Mutex
+	queue queue
+	byID  map[string]*entry
+	wake  chan struct{}
+	m     *metrics
+}
+
+// entry is one run that waits for its result.
+type entry struct {
+	id       string
+	run      int
+	answerBy time.Time
+	place    int // in the heap
+}
+
+func newIndex(m *metrics) *index {
+	return &index{byID: map[string]*entry{}, wake: make(chan struct{}, 1), m: m}
+}
+
+// add notes a marker. A later run replaces the entry of an earlier one.
+func (x *index) add(id string, run int, answerBy time.Time) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if known, ok := x.byID[id]; ok {
+		if known.run < run {
+			known.run, known.answerBy = run, answerBy
+			heap.Fix(&x.queue, known.place)
+		}
+	} else {
+		e := &entry{id: id, run: run, answerBy: answerBy}
+		x.byID[id] = e
+		heap.Push(&x.queue, e)
+	}
+	x.m.waiting.Set(float64(len(x.queue)))
+	if x.queue[0].id == id {
+		select {
+		case x.wake <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// done notes a result of a run.
+func (x *index) done(id string, run int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if e, ok := x.byID[id]; ok && e.run <= run {
+		heap.Remove(&x.queue, e.place)
+		delete(x.byID, id)
+		x.m.waiting.Set(float64(len(x.queue)))
+	}
+}
+
+// due takes out the runs whose time has come, at most limit, and says when to look again.
+func (x *index) due(now time.Time, limit int) (runs []entry, next time.Duration) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for len(x.queue) > 0 && len(runs) < limit {
+		first := x.queue[0]
+		if wait := first.answerBy.Sub(now); wait > 0 {
+			return runs, min(wait, time.Minute)
+		}
+		heap.Pop(&x.queue)
+		delete(x.byID, first.id)
+		runs = append(runs, *first)
+	}
+	x.m.waiting.Set(float64(len(x.queue)))
+	if len(runs) == limit {
+		return runs, 0
+	}
+	return runs, time.Minute
+}
+
+// queue implements heap.Interface.
+type queue []*entry
+
+func (q queue) Len() int           { return len(q) }
+func (q queue) Less(i, j int) bool { return q[i].answerBy.Before(q[j].answerBy) }
+func (q queue) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].place, q[j].place = i, j
+}
+
+func (q *queue) Push(x any) {
+	e := x.(*entry)
+	e.place = len(*q)
+	*q = append(*q, e)
+}
+
+func (q *queue) Pop() any {
+	old := *q
+	last := len(old) - 1
+	e := old[last]
+	old[last] = nil
+	*q = old[:last]
+	return e
+}

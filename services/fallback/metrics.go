@@ -1,0 +1,31 @@
+package fallback
+
+import "github.com/prometheus/client_golang/prometheus"
+
+type metrics struct {
+	rungs   *prometheus.CounterVec
+	replays *prometheus.CounterVec
+	overdue *prometheus.CounterVec
+	waiting prometheus.Gauge
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	m := &metrics{
+		rungs: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "spillway", Name: "rungs_total", Help: "Rungs of ladders, by what became of them: taken, missed, skipped.",
+		}, []string{"task", "rung", "outcome"}),
+		replays: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "spillway", Name: "replays_total", Help: "Replays ordered: started or refused.",
+		}, []string{"as"}),
+		overdue: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: "spillway", Name: "deadlines_answered_total", Help: "Runs that had no result when their time came and were answered from the ladder, by status.",
+		}, []string{"status"}),
+		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
+			Namespace: "spillway", Name: "unfinished_runs", Help: "Acknowledged runs that have no result yet, as this process has heard.",
+		}),
+	}
+	if reg != nil {
+		reg.MustRegister(m.rungs, m.replays, m.overdue, m.waiting)
+	}
+	return m
+}

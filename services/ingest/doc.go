@@ -1,0 +1,21 @@
+// Package ingest admits requests, once each.
+//
+// Receives: requests as clients published them, from LLM_REQUESTS and LLM_BATCH; llm.submit.<task> and
+// llm.cancel.<id>, both request-reply.
+// Sends on: jobs to context-builder; rejected ones to result-writer; expired ones to fallback.
+// Owns: malformed, unknown, invalid, too large; the duplicate and the conflict; backpressure.
+// Never: renders, calls a model, keeps state of its own.
+//
+// # Identity
+//
+// A request's id is the body's, else its Nats-Msg-Id header's, else one derived from where JetStream
+// stored it, so that a redelivery finds the same. The marker llm.admitted.<id> is taken before any verdict,
+// by a write that expects the subject to be empty. Who finds another's marker there is a duplicate (same
+// body; told the stored result) or a conflict (another body; told so, harms nothing):
+//
+//	marker's sequence = mine       go on: it is my own, from before a crash
+//	another's, same body           duplicate
+//	another's, another body        id_conflict
+//
+// TestOneIDIsOneJob and TestARequestWithoutAnIDSurvivesARedeliveryAsOneJob pin it.
+package ingest

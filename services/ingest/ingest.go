@@ -1,0 +1,156 @@
+package ingest
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"spillway/pkg/broker"
+	"spillway/pkg/fate"
+	"spillway/pkg/job"
+	"spillway/pkg/killpoint"
+	"spillway/pkg/stage"
+	"spillway/pkg/task"
+)
+
+// Definition is the stage.
+func Definition() stage.Definition {
+	a := &admission{}
+	return stage.Definition{
+		Name: broker.Ingest,
+		Inboxes: []stage.Inbox{
+			{
+				Stream: broker.RequestsStream, Subject: broker.AllRequests, Consumer: broker.Ingest,
+				Slots: 256, Decode: decode, Gate: a.gate(job.Interactive),
+			},
+			{
+				Stream: broker.BatchStream, Subject: broker.AllBatch, Consumer: broker.BatchIngestConsumer,
+				Slots: 64, Decode: decode, Gate: a.gate(job.Batch),
+			},
+		},
+		New: newIngest,
+	}
+}
+
+// decode makes a job of a request without reading it: whatever is in it, it has an id and an end.
+func decode(data []byte, a job.Arrival) (*job.Job, error) {
+	lane := job.Interactive
+	if a.Stream == broker.BatchStream {
+		lane = job.Batch
+	}
+	j := &job.Job{
+		V: job.Version, Task: broker.Token(a.Subject, 2), Lane: lane, Run: 1,
+		AcknowledgedAt: a.At.UTC(), TraceParent: a.Header[broker.TraceParentHeader], Raw: data, Arrival: a,
+	}
+	j.ID = derivedID(a.Stream, time.Time{}, a.At, a.Sequence)
+	return j, nil
+}
+
+type ingest struct {
+	conn  *broker.Conn
+	tasks *task.Set
+	m     *metrics
+	log   zerolog.Logger
+
+	mu      sync.Mutex
+	created map[string]time.Time // of the request streams
+}
+
+var (
+	_ stage.Handler = (*ingest)(nil)
+	_ stage.Worker  = (*ingest)(nil)
+)
+
+func newIngest(env *stage.Env) (stage.Handler, error) {
+	return &ingest{
+		conn: env.Conn, tasks: env.Tasks, m: newMetrics(env.Metrics), log: env.Log, created: map[string]time.Time{},
+	}, nil
+}
+
+// Handle admits one request.
+func (in *ingest) Handle(ctx context.Context, j *job.Job) error {
+	t := in.tasks.Tasks[j.Task]
+	r := read(j.Raw, j.Arrival.Header[broker.MsgIDHeader], j.Task, j.Lane, t)
+	id := r.id
+	if id == "" {
+		created, err := in.streamCreated(ctx, j.Arrival.Stream)
+		if err != nil {
+			return err
+		}
+		id = derivedID(j.Arrival.Stream, created, j.Arrival.At, j.Arrival.Sequence)
+	}
+	mine := in.marker(id, j, r, t)
+	held, err := in.conn.Admit(ctx, mine)
+	if err != nil {
+		return fmt.Errorf("admit %s: %w", id, err)
+	}
+	if held.RequestSeq != mine.RequestSeq || held.RequestStream != mine.RequestStream {
+		return in.repeated(ctx, mine, held)
+	}
+	killpoint.Here("after-marker")
+	in.m.admitted.WithLabelValues(j.Lane).Inc()
+	fill(j, held, r, t)
+	j.Raw = nil
+	if rejection := r.rejection(); rejection != nil {
+		return rejection
+	}
+	if time.Now().After(j.Deadline) {
+		return fate.DivertTo(fate.Deadline, "the deadline passed before the request was admitted", nil)
+	}
+	return nil
+}
+
+// marker is the one that this request would hold.
+func (in *ingest) marker(id string, j *job.Job, r *reading, t *task.Task) *job.Marker {
+	m := &job.Marker{
+		V: job.Version, ID: id, Task: j.Task, Lane: j.Lane, Tenant: r.request.Tenant,
+		RequestStream: j.Arrival.Stream, RequestSeq: j.Arrival.Sequence, BodyHash: hashBody(j.Task, j.Raw),
+		AcknowledgedAt: j.AcknowledgedAt, Deadline: j.AcknowledgedAt.Add(r.duration), Run: 1,
+		TraceParent: traceParent(j.TraceParent),
+	}
+	m.AnswerBy = m.Deadline.Add(-time.Second)
+	if t != nil {
+		m.TaskVersion = t.Version
+		m.AnswerBy = m.Deadline.Add(-t.AnswerLead(r.duration))
+	}
+	m.CacheKey, m.Canned = r.shape(t)
+	if r.request.Cache == "bypass" {
+		m.CacheKey = "" // neither answered from the cache nor kept in it
+	}
+	return m
+}
+
+// fill completes the job from the marker, which is the same at each delivery, and from the request.
+func fill(j *job.Job, m *job.Marker, r *reading, t *task.Task) {
+	q := r.request
+	j.ID, j.TaskVersion, j.Tenant, j.Deadline = m.ID, m.TaskVersion, m.Tenant, m.Deadline
+	j.CacheKey, j.TraceParent, j.Run = m.CacheKey, m.TraceParent, 1
+	j.Session, j.Parent, j.Stream, j.Webhook = q.Session, q.Parent, q.Stream, q.Webhook
+	j.Input, j.Metadata = q.Input, q.Metadata
+	j.CacheBypass = q.Cache == "bypass"
+	if t != nil {
+		j.Model = t.Model
+	}
+}
+
+// streamCreated is part of what a derived id is made of: a deleted and recreated stream counts anew.
+func (in *ingest) streamCreated(ctx context.Context, stream string) (time.Time, error) {
+	in.mu.Lock()
+	created, ok := in.created[stream]
+	in.mu.Unlock()
+	if ok {
+		return created, nil
+	}
+	s, err := in.conn.JS.Stream(ctx, stream)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("look at stream %s: %w", stream, err)
+	}
+	created = s.CachedInfo().Created
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.created[stream] = created
+	return created, nil
+}

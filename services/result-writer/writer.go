@@ -1,0 +1,101 @@
+package resultwriter
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+
+	"spillway/pkg/broker"
+	"spillway/pkg/fate"
+	"spillway/pkg/job"
+	"spillway/pkg/killpoint"
+	"spillway/pkg/stage"
+	"spillway/pkg/task"
+)
+
+// Definition is the stage.
+func Definition() stage.Definition {
+	return stage.Definition{Name: broker.ResultWriter, FinishesLate: true, Slots: 256, New: newWriter}
+}
+
+type writer struct {
+	conn  *broker.Conn
+	tasks *task.Set
+	m     *metrics
+	log   zerolog.Logger
+}
+
+var _ stage.Handler = (*writer)(nil)
+
+func newWriter(env *stage.Env) (stage.Handler, error) {
+	return &writer{conn: env.Conn, tasks: env.Tasks, m: newMetrics(env.Metrics), log: env.Log}, nil
+}
+
+// Handle writes the job's result, unless its run has one already.
+func (w *writer) Handle(ctx context.Context, j *job.Job) error {
+	if j.Outcome == nil {
+		return fate.DivertTo(fate.Internal, "a job without an outcome came to result-writer", nil)
+	}
+	written, err := w.write(ctx, j)
+	if err != nil {
+		return err
+	}
+	// A late real answer does not replace a result, but it may serve others.
+	w.feedCache(ctx, j)
+	if !written {
+		return fate.DoneElsewhere("the run has its result")
+	}
+	killpoint.Here("result-written")
+	return nil
+}
+
+// write stores the result and reports whether this call did. A result of an older run is superseded.
+func (w *writer) write(ctx context.Context, j *job.Job) (bool, error) {
+	for {
+		r := j.Result(time.Now().UTC())
+		m, err := message(j, r)
+		if err != nil {
+			return false, err
+		}
+		_, err = w.conn.PublishExpecting(ctx, m, j.Supersedes)
+		if err == nil {
+			w.m.count(r)
+			return true, nil
+		}
+		if !errors.Is(err, broker.ErrConflict) {
+			return false, fmt.Errorf("write the result of %s: %w", j.ID, err)
+		}
+		stored, err := w.conn.Last(ctx, broker.ResultsStream, broker.ResultSubject(j.Task, j.ID))
+		switch {
+		case errors.Is(err, broker.ErrNotFound):
+			// What this run was to replace has expired, or another's write was in flight and failed.
+			j.Supersedes = 0
+		case err != nil:
+			return false, fmt.Errorf("read the result of %s back: %w", j.ID, err)
+		case broker.RunOf(stored.Header) >= j.Run:
+			return false, nil
+		default:
+			j.Supersedes = stored.Sequence
+		}
+	}
+}
+
+func message(j *job.Job, r *job.Result) (*nats.Msg, error) {
+	body, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("encode the result of %s: %w", j.ID, err)
+	}
+	h := nats.Header{
+		broker.JobHeader: {j.ID}, broker.RunHeader: {strconv.Itoa(j.Run)}, broker.StatusHeader: {string(r.Status)},
+	}
+	if j.TraceParent != "" {
+		h[broker.TraceParentHeader] = []string{j.TraceParent}
+	}
+	return &nats.Msg{Subject: broker.WriteSubject(j.Task, j.ID), Data: body, Header: h}, nil
+}
