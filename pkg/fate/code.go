@@ -2,6 +2,8 @@ package fate
 
 import "slices"
 
+//go:generate go test -run TestTheTableOfCodesIsCurrent -update
+
 // Code is why a run ended without a model's checked answer. The set is closed: Codes lists all.
 type Code string
 

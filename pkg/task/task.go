@@ -32,9 +32,12 @@ type Task struct {
 
 	MaxInputBytes int
 	Lane          string
-	Deadline      Deadline
+	// MaxInFlight bounds the task's jobs at once, over all replicas; 0: only the model's limits count.
+	MaxInFlight int
+	Deadline    Deadline
 	Timeouts      Timeouts
 	Retry         Retry
+	OnOutage      OnOutage
 	Ladder        []Rung
 	// NoLadder is the reason given for an empty ladder.
 	NoLadder     string
@@ -45,6 +48,10 @@ type Task struct {
 	Correction Correction
 	Context    Context
 	Cache      Cache
+	Retention  Retention
+	Delivery   Delivery
+	Redaction  Redaction
+	Budget     Budget
 
 	// Input and State are nil when the task declares no such schema. OutputSchema is nil for text.
 	Input        *schema.Schema
@@ -53,8 +60,12 @@ type Task struct {
 	Prompt       Prompt
 	Canned       []Canned
 	Cases        []Case
+	// Warm are inputs to be answered before somebody asks, from warm.jsonl: JSON, one each.
+	Warm [][]byte
 	// ShapeHash is a hash over what shapes an answer besides input: prompt, output schema, model, parameters.
 	ShapeHash string
+	// Files are the files of the task's folder by their path in it. They must not be changed.
+	Files map[string][]byte
 }
 
 // Parameters are sent with each call. nil and "" are not sent.
@@ -89,10 +100,22 @@ type Retry struct {
 	MaxDelay      time.Duration
 	Jitter        float64
 	RetryAfterMax time.Duration
-	// Interactive overrides Attempts and FirstDelay on that lane.
+	// Interactive overrides Attempts and FirstDelay on that lane. Load resolves it: without an override they
+	// are the same.
 	InteractiveAttempts   int
 	InteractiveFirstDelay time.Duration
 }
+
+// OnOutage is what happens on a lane while the breaker of the task's model is open.
+type OnOutage struct {
+	Interactive, Batch string
+}
+
+// What may happen in an outage: go to the ladder, or park for the model.
+const (
+	OutageDegrade = "degrade"
+	OutageWait    = "wait"
+)
 
 // The kinds of rungs.
 const (
@@ -144,11 +167,34 @@ type Correction struct {
 
 // Context is what the model sees.
 type Context struct {
+	// MaxInputTokens: 0: the model's window less the reserve.
 	MaxInputTokens int
-	Reserve        float64
-	Session        string
+	// Reserve is the share of the window that is kept for the response.
+	Reserve float64
+	Session string
+	// Order is of the jobs of a session: one_at_a_time, so that the next sees the answer, or as_accepted.
+	Order string
+	// TurnsFrom and DocumentsFrom are JSON pointers into the input; "": none.
+	TurnsFrom     string
+	DocumentsFrom string
+	// RecentTurns are given verbatim; older ones as Summary says.
+	RecentTurns int
+	Summary     *Summary // nil: none
 	// StateInPrompt are the JSON pointers of the state that a template may read.
 	StateInPrompt []string
+	StateUpdate   []StateUpdate
+}
+
+// Summary is how older turns are compressed: by another task.
+type Summary struct {
+	Task      string
+	MaxTokens int
+}
+
+// StateUpdate sets a part of the session's state from an answer.
+type StateUpdate struct {
+	Pointer string
+	Expr    *expr.Program
 }
 
 // Cache is how answers are kept.
@@ -160,129 +206,27 @@ type Cache struct {
 	Key      []string
 }
 
-// Prompt is a parsed prompt.tmpl. Each part is executed with PromptData.
-type Prompt struct {
-	System *template.Template // nil: none
-	User   *template.Template
-	// Examples are few-shot pairs, in order: templates "user.1" and "assistant.1", "user.2" …
-	Examples []Example
+// Retention is how long things are kept, at most as long as their streams do.
+type Retention struct {
+	Result, Dead, Session time.Duration
 }
 
-// Example is a few-shot pair.
-type Example struct {
-	User, Assistant *template.Template
+// Delivery is where results go besides their subject.
+type Delivery struct {
+	Postgres bool
+	Webhook  string // allowed | refused
 }
 
-// PromptData is what a template sees: .Input, .State, .Schema (the output schema's text).
-type PromptData struct {
-	Input  any
-	State  map[string]any
-	Schema string
+// Redaction is what never stands in logs, traces and progress.
+type Redaction struct {
+	Detect []string
+	// Fields are JSON pointers into the input.
+	Fields []string
+	// LogContent is the level that shows prompts and answers: debug, info or never.
+	LogContent string
 }
 
-// Canned is a prepared answer. When is nil for the rule that always matches.
-type Canned struct {
-	When   *expr.Program
-	Output []byte // canonical JSON
-}
-
-// Case is a recorded example of cases/*.yaml.
-type Case struct {
-	Name    string
-	Input   []byte // JSON
-	State   []byte // JSON
-	Answers []CaseAnswer
-	Expect  CaseExpect
-}
-
-// CaseAnswer is what the model said to one call.
-type CaseAnswer struct {
-	Content      string
-	FinishReason string
-	Refusal      string
-}
-
-// CaseExpect is what must come of it.
-type CaseExpect struct {
-	Verdict string
-	Errors  []CaseError
-	Output  []byte // JSON; nil: not checked
-	Calls   int    // 0: not checked
-}
-
-// CaseError is one expected error of the first answer.
-type CaseError struct {
-	Pointer string
-	Got     any
-}
-
-// Model is an entry of models.yaml, with defaults resolved.
-type Model struct {
-	Name             string
-	Provider         string
-	ID               string
-	AnswersAs        string
-	ContextWindow    int
-	MaxOutputTokens  int
-	Encoding         string
-	TokenSafety      float64
-	StructuredOutput string // json_schema | json_object | none
-	SystemRole       string // system | developer
-	MaxTokensField   string // max_tokens | max_completion_tokens
-	Stream           bool
-	StreamUsage      bool
-	Unsupported      []string
-	Prices           Prices
-	Limits           Limits
-	Timeouts         Timeouts
-	Breaker          Breaker
-	RetryShare       float64
-}
-
-// Prices are USD per million tokens.
-type Prices struct {
-	AsOf                       string
-	Input, CachedInput, Output float64
-}
-
-// Limits of a model or a provider, over all replicas. 0: none.
-type Limits struct {
-	Concurrency       int
-	RequestsPerMinute int
-	TokensPerMinute   int
-	BatchShare        float64
-}
-
-// Breaker is when a model's circuit opens and closes.
-type Breaker struct {
-	ConsecutiveFailures int
-	FailureShare        float64
-	MinCalls            int
-	Window              time.Duration
-	HalfOpenAfter       time.Duration
-	Probes              int
-}
-
-// The kinds of providers.
-const (
-	KindOpenAI    = "openai"
-	KindAzure     = "azure"
-	KindSimulated = "simulated"
-)
-
-// Provider is an endpoint. No secret stands in it: APIKeyEnv names a variable, APIKeyFile a file.
-type Provider struct {
-	Name             string
-	Kind             string
-	BaseURL          string
-	BaseURLEnv       string
-	APIVersion       string
-	APIKey           string // only "none"
-	APIKeyEnv        string
-	APIKeyFile       string
-	Headers          map[string]string
-	HeadersEnv       map[string]string
-	CAFile           string
-	RateLimitHeaders string
-	Limits           Limits
+// Budget bounds the price of a job. 0: none.
+type Budget struct {
+	USDPerRequest float64
 }

@@ -1,0 +1,87 @@
+package bench
+
+import (
+	"bytes"
+	"os"
+	"runtime/debug"
+	"runtime/metrics"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// cpuTime is what this process used so far, user and system.
+func cpuTime() time.Duration {
+	var used syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &used) != nil {
+		return 0
+	}
+	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
+}
+
+// heapEvery is how often the heap is looked at: a peak shorter than that may be missed.
+const heapEvery = 10 * time.Millisecond
+
+// memoryWatch follows this process's memory until it is stopped.
+type memoryWatch struct {
+	reset bool
+	stop  chan struct{}
+	all   sync.WaitGroup
+	heap  uint64
+}
+
+// watchMemory gives back what earlier rounds left, sets the peak of the resident set back where the system
+// can, and starts to look.
+func watchMemory() *memoryWatch {
+	debug.FreeOSMemory()
+	const resetPeak = "5" // man 5 proc: clear_refs
+	w := &memoryWatch{stop: make(chan struct{})}
+	w.reset = os.WriteFile("/proc/self/clear_refs", []byte(resetPeak), 0) == nil
+	w.all.Go(w.sample)
+	return w
+}
+
+func (w *memoryWatch) sample() {
+	tick := time.NewTicker(heapEvery)
+	defer tick.Stop()
+	heap := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	for {
+		metrics.Read(heap)
+		w.heap = max(w.heap, heap[0].Value.Uint64())
+		select {
+		case <-tick.C:
+		case <-w.stop:
+			return
+		}
+	}
+}
+
+// end stops looking and returns the peaks.
+func (w *memoryWatch) end() *Memory {
+	close(w.stop)
+	w.all.Wait()
+	return &Memory{PeakRSSBytes: peakRSS(), HeapPeakBytes: int64(w.heap), ResetRSS: w.reset}
+}
+
+// peakRSS reads VmHWM, which the kernel gives in kB; 0 where there is no /proc.
+func peakRSS() int64 {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	for line := range bytes.Lines(status) {
+		if rest, ok := bytes.CutPrefix(line, []byte("VmHWM:")); ok {
+			fields := bytes.Fields(rest)
+			if len(fields) == 0 {
+				return 0
+			}
+			kib, err := strconv.ParseInt(string(fields[0]), 10, 64)
+			if err != nil {
+				return 0
+			}
+			return kib << 10
+		}
+	}
+	return 0
+}

@@ -1,0 +1,103 @@
+package fakellm_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"spillway/pkg/fakellm"
+)
+
+func (b *bundle) control(t *testing.T, method, path, body string) reply {
+	t.Helper()
+	r, err := http.NewRequestWithContext(b.ctx, method, b.Root()+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.do(t, r)
+}
+
+func TestAnotherProcessSteersTheServerOverHTTP(t *testing.T) {
+	t.Parallel()
+	b := setup(t, fakellm.Options{})
+	for _, order := range []struct{ method, path, body string }{
+		{"PUT", "/fake/faults", `[{"kind":"429","model":"m","retry_after":"1.5s","form":"ms"},"503"]`},
+		{"POST", "/fake/script", `{"model":"m","faults":["ok",{"kind":"length","tokens":2}]}`},
+		{"PUT", "/fake/answers", `{"model":"m","answers":["a literal answer"]}`},
+		{"PUT", "/fake/latency", `{"first_token":"1ms","per_token":"10us","sigma":0.5}`},
+	} {
+		r := b.control(t, order.method, order.path, order.body)
+		equal(t, order.path+" "+r.body, r.status, http.StatusNoContent)
+	}
+	equal(t, "script and literal", b.content(t, ask("x", nil)), "a literal answer")
+	equal(t, "script", b.content(t, ask("x", nil)), "a litera")
+	equal(t, "fault", b.chat(t, ask("x", nil)).header.Get("Retry-After-Ms"), "1500")
+	equal(t, "fault by its kind alone", b.statusOf(t, "x", "other"), 503)
+
+	var c fakellm.Counts
+	if err := json.Unmarshal([]byte(b.control(t, "GET", "/fake/counts", "").body), &c); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "calls", c.Calls, 4)
+	equal(t, "by model", c.Models["m"].Outcomes["429"], 1)
+	equal(t, "by input", c.Nonces[fakellm.Nonce("x")], 4)
+	var requests []fakellm.Request
+	if err := json.Unmarshal([]byte(b.control(t, "GET", "/fake/requests?model=other", "").body), &requests); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "requests", len(requests), 1)
+	equal(t, "kind", requests[0].Kind, "503")
+
+	equal(t, "reset", b.control(t, "POST", "/fake/reset", "").status, http.StatusNoContent)
+	equal(t, "calls after the reset", b.Counts().Calls, 0)
+	equal(t, "no fault after the reset", b.statusOf(t, "x", "m"), 200)
+}
+
+func TestAnOrderThatIsWrongChangesNothing(t *testing.T) {
+	t.Parallel()
+	b := setup(t, fakellm.Options{Faults: []fakellm.Fault{{Kind: "503"}}})
+	for body, want := range map[string]string{
+		`[{"kind":"430"}]`:               `no such kind of fault: \"430\"`,
+		`[{"kind":"429","retry":"2s"}]`:  `unknown field \"retry\"`,
+		`[{"kind":"drip","every":"2"}]`:  `missing unit`,
+		`[{"kind":"429","rate":2}]`:      `is not in 0 to 1`,
+		`{"kind":"429"}`:                 `cannot unmarshal object`,
+		`[{"kind":"429"},{"kind":"nix"}`: `unexpected EOF`,
+	} {
+		r := b.control(t, "PUT", "/fake/faults", body)
+		equal(t, body, r.status, http.StatusBadRequest)
+		contains(t, body, r.body, want)
+	}
+	equal(t, "the fault of before", b.statusOf(t, "x", "m"), 503)
+}
+
+func TestAFaultSurvivesItsJSON(t *testing.T) {
+	t.Parallel()
+	want := fakellm.Fault{Model: "m", Key: "k", Match: "x", Kind: "429", Rate: 0.5, First: 2, RetryAfter: 1500 * time.Millisecond, Form: "ms",
+		After: 3, Every: time.Second, Count: 4, Tokens: 5, Bytes: 6, Message: "no"}
+	data, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got fakellm.Fault
+	if err := json.Unmarshal(data, &got); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, string(data), got, want)
+	b := setup(t, fakellm.Options{Faults: []fakellm.Fault{want}})
+	equal(t, "faults", b.control(t, "GET", "/fake/faults", "").body, "["+string(data)+"]")
+}
+
+func TestALifeOfServersLeavesNothingBehind(t *testing.T) {
+	for range 20 {
+		s, err := fakellm.Start(fakellm.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Close() != nil || s.Close() != nil {
+			t.Error("Close failed")
+		}
+	}
+}

@@ -1,0 +1,111 @@
+package fakellm
+
+import (
+	"slices"
+	"strings"
+	"sync"
+)
+
+// plan is what the coming calls are to get: scripts before faults, literal answers before generated ones.
+type plan struct {
+	seed uint64
+
+	mu      sync.Mutex
+	faults  []Fault
+	scripts map[string][]Fault
+	answers map[string][]string
+}
+
+// trial is what decides which fault strikes a call.
+type trial struct {
+	model, key, input string
+	nonce             uint64
+	// number counts the calls of the input, from 1.
+	number int
+}
+
+func newPlan(seed uint64, faults []Fault) *plan {
+	p := &plan{seed: seed}
+	p.reset(faults)
+	return p
+}
+
+func (p *plan) reset(faults []Fault) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.faults = slices.Clone(faults)
+	p.scripts, p.answers = map[string][]Fault{}, map[string][]string{}
+}
+
+func (p *plan) setFaults(faults []Fault) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.faults = slices.Clone(faults)
+}
+
+func (p *plan) currentFaults() []Fault {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.faults)
+}
+
+func (p *plan) script(model string, faults []Fault) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.scripts[model] = slices.Clone(faults)
+}
+
+func (p *plan) setAnswers(model string, answers []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.answers[model] = slices.Clone(answers)
+}
+
+// strike returns the call's fault; its Kind is "ok" when none strikes.
+func (p *plan) strike(t trial) Fault {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, model := range []string{t.model, ""} {
+		if left := p.scripts[model]; len(left) > 0 {
+			p.scripts[model] = left[1:]
+			return left[0]
+		}
+	}
+	for i, f := range p.faults {
+		if f.strikes(t, p.seed+uint64(i)) {
+			return f
+		}
+	}
+	return Fault{Kind: KindOK}
+}
+
+func (f *Fault) strikes(t trial, seed uint64) bool {
+	if f.Model != "" && f.Model != t.model || f.Key != "" && f.Key != t.key {
+		return false
+	}
+	if f.First > 0 && t.number > f.First || !strings.Contains(t.input, f.Match) {
+		return false
+	}
+	if f.Rate == 0 || f.Rate == 1 {
+		return true
+	}
+	d := dice{scramble(seed) ^ scramble(t.nonce+uint64(t.number))}
+	return d.float() < f.Rate
+}
+
+// literal returns the answer that was set for the model, or for all with "".
+func (p *plan) literal(model string) (string, bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, m := range []string{model, ""} {
+		left := p.answers[m]
+		if len(left) == 0 {
+			continue
+		}
+		if len(left) > 1 {
+			p.answers[m] = left[1:]
+		}
+		return left[0], true
+	}
+	return "", false
+}

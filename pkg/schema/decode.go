@@ -1,0 +1,173 @@
+package schema
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Bounds of what Decode takes. They hold for input of clients and of models alike, so that nothing behind
+// Decode has to fear its depth or its numbers.
+const (
+	// MaxDepth is how deep arrays and objects may nest.
+	MaxDepth = 128
+	// MaxNumberLength is the longest number, in bytes.
+	MaxNumberLength = 64
+	// MaxExponent is the largest exponent of a number, by its absolute value. Arithmetic on exact numbers
+	// takes time and memory in proportion to it, and beyond 1,000,000 math/big gives up.
+	MaxExponent = 400
+)
+
+// SyntaxError says why a text is not one well-formed JSON value.
+type SyntaxError struct {
+	// Offset is the position in bytes, from 0.
+	Offset int
+	// Pointer leads to the innermost value that was reached.
+	Pointer string
+	Message string
+}
+
+// Error gives message, pointer and offset.
+func (e *SyntaxError) Error() string {
+	if e.Pointer == "" {
+		return fmt.Sprintf("%s (at byte %d)", e.Message, e.Offset)
+	}
+	return fmt.Sprintf("%s (at %s, byte %d)", e.Message, e.Pointer, e.Offset)
+}
+
+// Decode reads exactly one JSON value, in UTF-8, without duplicate keys, within the bounds above.
+//
+// It returns nil, bool, string, json.Number (so that no precision is lost), []any or map[string]any.
+// Its errors are of type *SyntaxError.
+func Decode(raw []byte) (any, error) {
+	d := decoder{jsontext.NewDecoder(bytes.NewBuffer(raw))}
+	value, err := d.value()
+	if err != nil {
+		return nil, d.fault(err, len(raw))
+	}
+	end := d.InputOffset()
+	if _, err := d.ReadToken(); err != io.EOF {
+		rest := bytes.TrimLeft(raw[end:], " \t\r\n")
+		return nil, &SyntaxError{Offset: len(raw) - len(rest), Message: "there is more text after the JSON value"}
+	}
+	return value, nil
+}
+
+type decoder struct{ *jsontext.Decoder }
+
+func (d decoder) value() (any, error) {
+	token, err := d.ReadToken()
+	if err != nil {
+		return nil, err
+	}
+	switch token.Kind() {
+	case 'n':
+		return nil, nil
+	case 't', 'f':
+		return token.Bool(), nil
+	case '"':
+		return token.String(), nil
+	case '0':
+		return d.number(token.String())
+	case '[':
+		return d.array()
+	default:
+		return d.object()
+	}
+}
+
+func (d decoder) array() (any, error) {
+	if err := d.checkDepth(); err != nil {
+		return nil, err
+	}
+	items := []any{}
+	for d.PeekKind() != ']' {
+		item, err := d.value()
+		if err != nil {
+			return nil, err
+		}
+		items = append(items, item)
+	}
+	_, err := d.ReadToken()
+	return items, err
+}
+
+func (d decoder) object() (any, error) {
+	if err := d.checkDepth(); err != nil {
+		return nil, err
+	}
+	members := map[string]any{}
+	for d.PeekKind() != '}' {
+		name, err := d.ReadToken()
+		if err != nil {
+			return nil, err
+		}
+		// The token's bytes are void after the next read.
+		key := name.String()
+		if members[key], err = d.value(); err != nil {
+			return nil, err
+		}
+	}
+	_, err := d.ReadToken()
+	return members, err
+}
+
+func (d decoder) checkDepth() error {
+	if d.StackDepth() > MaxDepth {
+		return d.refuse(1, fmt.Sprintf("arrays and objects nest deeper than %d", MaxDepth))
+	}
+	return nil
+}
+
+func (d decoder) number(text string) (any, error) {
+	if len(text) > MaxNumberLength {
+		return nil, d.refuse(len(text), fmt.Sprintf("a number is longer than %d characters", MaxNumberLength))
+	}
+	if i := strings.IndexAny(text, "eE"); i >= 0 {
+		exponent, err := strconv.Atoi(text[i+1:])
+		if err != nil || exponent > MaxExponent || exponent < -MaxExponent {
+			return nil, d.refuse(len(text), fmt.Sprintf("the exponent of a number is beyond ±%d", MaxExponent))
+		}
+	}
+	return json.Number(text), nil
+}
+
+// refuse makes the error for the token that was just read, which is length bytes long.
+func (d decoder) refuse(length int, message string) error {
+	return &SyntaxError{
+		Offset:  int(d.InputOffset()) - length,
+		Pointer: string(d.StackPointer()),
+		Message: message,
+	}
+}
+
+func (d decoder) fault(err error, size int) error {
+	var own *SyntaxError
+	if errors.As(err, &own) {
+		return own
+	}
+	var syntactic *jsontext.SyntacticError
+	if !errors.As(err, &syntactic) {
+		if size == 0 || errors.Is(err, io.EOF) {
+			return &SyntaxError{Message: "the text is empty"}
+		}
+		return &SyntaxError{Offset: int(d.InputOffset()), Message: err.Error()}
+	}
+	fault := &SyntaxError{Offset: int(syntactic.ByteOffset), Pointer: string(syntactic.JSONPointer)}
+	switch {
+	case errors.Is(err, jsontext.ErrDuplicateName):
+		fault.Message = "the key is given twice"
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		fault.Offset = size
+		fault.Message = "the text ends before the JSON value does"
+	default:
+		fault.Message = syntactic.Err.Error()
+	}
+	return fault
+}

@@ -1,0 +1,60 @@
+package schema
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/xeipuuv/gojsonschema"
+)
+
+// The meta-schemas come with gojsonschema: these addresses are never fetched. Compiled once, they never change.
+//
+//nolint:gochecknoglobals // constants in all but name, too costly to compile for each schema
+var (
+	meta4 = sync.OnceValues(func() (*gojsonschema.Schema, error) { return metaSchema("draft-04") })
+	meta6 = sync.OnceValues(func() (*gojsonschema.Schema, error) { return metaSchema("draft-06") })
+	meta7 = sync.OnceValues(func() (*gojsonschema.Schema, error) { return metaSchema("draft-07") })
+)
+
+func metaSchema(draft string) (*gojsonschema.Schema, error) {
+	installFormats()
+	return gojsonschema.NewSchema(gojsonschema.NewReferenceLoader("http://json-schema.org/" + draft + "/schema#"))
+}
+
+// meta checks the schema itself, which gives faults their pointers; gojsonschema's own do not have them.
+func (l *linter) meta() []error {
+	load := meta7
+	switch l.dialect.draft {
+	case gojsonschema.Draft4:
+		load = meta4
+	case gojsonschema.Draft6:
+		load = meta6
+	}
+	compiled, err := load()
+	if err != nil {
+		return []error{fmt.Errorf("compile the meta-schema of %s: %w", l.dialect.name, err)}
+	}
+	own := &Schema{compiled: compiled}
+	faults := violationsAsFaults("", own.Validate(l.document))
+	// The meta-schemas of these drafts do not look into $defs.
+	for _, pointer := range l.defs {
+		node, _ := Lookup(l.document, pointer)
+		faults = append(faults, violationsAsFaults(pointer, own.Validate(node))...)
+	}
+	return faults
+}
+
+func violationsAsFaults(prefix string, violations []Violation) []error {
+	var faults []error
+	for _, v := range violations {
+		if v.Rule == "anyOf" {
+			continue // the meta-schemas' alternatives are obvious from the nearest one's violations, which follow
+		}
+		text := v.Message
+		if v.Got != "" {
+			text += ", not " + v.Got
+		}
+		faults = append(faults, &CompileError{prefix + v.Pointer, text})
+	}
+	return faults
+}

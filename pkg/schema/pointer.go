@@ -1,0 +1,58 @@
+package schema
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// AppendPointer returns the JSON pointer (RFC 6901) extended by tokens, which are escaped.
+func AppendPointer(pointer string, tokens ...string) string {
+	for _, token := range tokens {
+		pointer += "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(token)
+	}
+	return pointer
+}
+
+// SplitPointer returns the tokens of a JSON pointer, unescaped. "" has none: it is the whole value.
+func SplitPointer(pointer string) ([]string, error) {
+	if pointer == "" {
+		return nil, nil
+	}
+	if pointer[0] != '/' {
+		return nil, fmt.Errorf("%q is not a JSON pointer: it must be empty or begin with /", pointer)
+	}
+	tokens := strings.Split(pointer[1:], "/")
+	for i, token := range tokens {
+		if rest := strings.NewReplacer("~0", "", "~1", "").Replace(token); strings.Contains(rest, "~") {
+			return nil, fmt.Errorf("%q is not a JSON pointer: ~ must be written ~0", pointer)
+		}
+		tokens[i] = strings.NewReplacer("~1", "/", "~0", "~").Replace(token)
+	}
+	return tokens, nil
+}
+
+// Lookup returns the part of a decoded value that the pointer leads to.
+func Lookup(value any, pointer string) (part any, found bool) {
+	tokens, err := SplitPointer(pointer)
+	if err != nil {
+		return nil, false
+	}
+	for _, token := range tokens {
+		switch v := value.(type) {
+		case map[string]any:
+			if value, found = v[token]; !found {
+				return nil, false
+			}
+		case []any:
+			i, err := strconv.Atoi(token)
+			if err != nil || i < 0 || i >= len(v) || strconv.Itoa(i) != token {
+				return nil, false
+			}
+			value = v[i]
+		default:
+			return nil, false
+		}
+	}
+	return value, true
+}

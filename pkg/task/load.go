@@ -1,0 +1,215 @@
+package task
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"spillway/pkg/schema"
+)
+
+const (
+	modelsFile = "models.yaml"
+	tasksDir   = "tasks"
+	// maxFileBytes bounds a file of a folder of schemas.
+	maxFileBytes = 4 << 20
+	// reservedName is the dead letters' token for what is no job.
+	reservedName = "raw"
+)
+
+var namePattern = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
+
+// Load reads models.yaml and tasks/<task>/ and checks all of it. getenv resolves base_url_env; nil: nothing
+// is set. The error is of type Faults and has every fault of the folder.
+func Load(fsys fs.FS, getenv func(string) string) (*Set, error) {
+	if getenv == nil {
+		getenv = func(string) string { return "" }
+	}
+	l := &loader{
+		faults: &faults{}, fsys: fsys, getenv: getenv,
+		set: &Set{Tasks: map[string]*Task{}, Models: map[string]*Model{}, Providers: map[string]*Provider{}},
+	}
+	l.models()
+	l.tasks()
+	l.checkSummaries()
+	if err := l.err(); err != nil {
+		return nil, err
+	}
+	for _, t := range l.set.Tasks {
+		l.set.stamp(t)
+	}
+	return l.set, nil
+}
+
+type loader struct {
+	*faults
+	fsys   fs.FS
+	getenv func(string) string
+	set    *Set
+	// modelsRead: models.yaml could be read, so a model that is not in the set does not exist.
+	modelsRead bool
+	// summaries are the places where tasks name another one.
+	summaries []summaryPlace
+}
+
+type summaryPlace struct {
+	file string
+	node node
+	task string
+}
+
+func (l *loader) tasks() {
+	entries, err := fs.ReadDir(l.fsys, tasksDir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		l.file(tasksDir, "can not be read: %v", err)
+		return
+	}
+	found := false
+	for _, entry := range entries {
+		dir := path.Join(tasksDir, entry.Name())
+		// Stat follows links: a mounted ConfigMap is made of them.
+		info, err := fs.Stat(l.fsys, dir)
+		if err != nil || !info.IsDir() || strings.HasPrefix(entry.Name(), ".") {
+			continue
+		}
+		found = true
+		if message := badName(entry.Name()); message != "" {
+			l.file(dir, "the name of a task %s", message)
+			continue
+		}
+		l.task(entry.Name(), dir)
+	}
+	if !found {
+		l.file(tasksDir, "there is no task: a task is a folder tasks/<name> with task.yaml and prompt.tmpl in it")
+	}
+}
+
+// badName says what is wrong with a name of a task, model or provider: it becomes a token of subjects and a
+// label of metrics.
+func badName(name string) string {
+	switch {
+	case !namePattern.MatchString(name):
+		return "must match [a-z0-9-]{1,32}"
+	case name == reservedName:
+		return `may not be "` + reservedName + `", which is reserved`
+	}
+	return ""
+}
+
+// taskLoader reads one task's folder.
+type taskLoader struct {
+	*faults
+	loader *loader
+	dir    string
+	task   *Task
+	// model is the task's, when it exists.
+	model *Model
+	// cannedRung is the place of the ladder's rung canned; nil: there is none, or none is written.
+	cannedRung *node
+	// ladderWritten: task.yaml has a ladder of its own.
+	ladderWritten bool
+}
+
+func (l *loader) task(name, dir string) {
+	before := len(l.found)
+	t := &taskLoader{faults: l.faults, loader: l, dir: dir, task: defaultTask(name)}
+	t.task.Files = l.readTree(dir, "")
+	if _, ok := t.task.Files[manifestFile]; !ok {
+		l.file(dir, "there is no %s in it: it needs at least `model: <a name of models.yaml>`", manifestFile)
+		return
+	}
+	t.manifest()
+	t.schemas()
+	t.prompt()
+	t.canned()
+	t.ladderCheck()
+	t.cases()
+	t.checkPrompt(before)
+	t.warm()
+	t.strays()
+	l.set.Tasks[name] = t.task
+}
+
+func (t *taskLoader) path(file string) string { return path.Join(t.dir, file) }
+
+// readTree returns the files below dir by their path in it, without hidden ones.
+func (l *loader) readTree(dir, below string) map[string][]byte {
+	files := map[string][]byte{}
+	entries, err := fs.ReadDir(l.fsys, path.Join(dir, below))
+	if err != nil {
+		l.file(path.Join(dir, below), "can not be read: %v", err)
+		return files
+	}
+	for _, entry := range entries {
+		inside := path.Join(below, entry.Name())
+		full := path.Join(dir, inside)
+		if strings.HasPrefix(entry.Name(), ".") {
+			continue
+		}
+		info, err := fs.Stat(l.fsys, full)
+		switch {
+		case err != nil:
+			l.file(full, "can not be read: %v", err)
+		case info.IsDir():
+			for name, content := range l.readTree(dir, inside) {
+				files[name] = content
+			}
+		case info.Size() > maxFileBytes:
+			l.file(full, "is larger than %d MiB", maxFileBytes>>20)
+		default:
+			content, err := fs.ReadFile(l.fsys, full)
+			if err != nil {
+				l.file(full, "can not be read: %v", err)
+			}
+			files[inside] = content
+		}
+	}
+	return files
+}
+
+// strays reports files whose names are nearly those that are read.
+func (t *taskLoader) strays() {
+	known := []string{manifestFile, promptFile, inputFile, outputFile, stateFile, cannedFile, warmFile}
+	for name := range t.task.Files {
+		if slices.Contains(known, name) || strings.Contains(name, "/") {
+			continue
+		}
+		if meant := schema.Nearest(name, known); meant != "" {
+			t.file(t.path(name), "nobody reads this file: did you mean %s?", meant)
+		}
+	}
+}
+
+func (l *loader) checkSummaries() {
+	for _, place := range l.summaries {
+		summary, ok := l.set.Tasks[place.node.text]
+		switch {
+		case place.node.text == place.task:
+			l.at(place.file, place.node, "a task can not summarize for itself")
+		case !ok:
+			l.at(place.file, place.node, "there is no task %q%s", place.node.text, didYouMean(place.node.text, l.set.Tasks))
+		case summary.Output.Format != FormatText:
+			l.at(place.file, place.node, "the task %q must have output.format: text to summarize", place.node.text)
+		}
+	}
+}
+
+// didYouMean names the key of known that is nearest to name, as the end of a message.
+func didYouMean[V any](name string, known map[string]V) string {
+	names := make([]string, 0, len(known))
+	for candidate := range known {
+		names = append(names, candidate)
+	}
+	slices.Sort(names)
+	if meant := schema.Nearest(name, names); meant != "" {
+		return fmt.Sprintf(": did you mean %s?", meant)
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return ": known are " + strings.Join(names, ", ")
+}

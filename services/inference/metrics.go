@@ -1,0 +1,95 @@
+package inference
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// outcomeOK is the outcome of a call that ended with an answer; the others are codes.
+const outcomeOK = "ok"
+
+type metrics struct {
+	calls      *prometheus.CounterVec
+	seconds    *prometheus.HistogramVec
+	firstToken *prometheus.HistogramVec
+	tokens     *prometheus.CounterVec
+	cost       *prometheus.CounterVec
+	repeated   prometheus.Counter
+}
+
+// newMetrics registers the stage's metrics with r, or with nothing when r is nil. Two handlers of one
+// process share them.
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
+	// 10 ms to 5.5 minutes: beyond the longest timeout that is sensible for a call.
+	buckets := prometheus.ExponentialBuckets(0.01, 2, 16)
+	m := &metrics{
+		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "spillway_calls_total",
+			Help: "Calls to models by how they ended: ok, an error code, cancelled, or abandoned by a process that stops.",
+		}, []string{"model", "outcome"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "spillway_call_seconds", Buckets: buckets,
+			Help: "How long calls to models took, failed ones included.",
+		}, []string{"model"}),
+		firstToken: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "spillway_first_token_seconds", Buckets: buckets,
+			Help: "From the start of a streamed call to its first token.",
+		}, []string{"model"}),
+		tokens: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "spillway_tokens_total",
+			Help: "Tokens of calls, as the provider counted them, else estimated. direction: input or output.",
+		}, []string{"model", "direction"}),
+		cost: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "spillway_cost_usd_total",
+			Help: "What calls cost by the prices of models.yaml, failed ones included.",
+		}, []string{"model"}),
+		repeated: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "spillway_calls_repeated_total",
+			Help: "Calls for a job that was delivered before: an upper bound of the calls that were paid twice.",
+		}),
+	}
+	err := errors.Join(register(r, &m.calls), register(r, &m.seconds), register(r, &m.firstToken),
+		register(r, &m.tokens), register(r, &m.cost), register(r, &m.repeated))
+	if err != nil {
+		return nil, fmt.Errorf("registering the metrics of inference: %w", err)
+	}
+	return m, nil
+}
+
+// register puts *c into r, or the collector into *c that r has under the same name.
+func register[C prometheus.Collector](r prometheus.Registerer, c *C) error {
+	if r == nil {
+		return nil
+	}
+	err := r.Register(*c)
+	if known, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
+		if same, ok := known.ExistingCollector.(C); ok {
+			*c = same
+			return nil
+		}
+	}
+	return err
+}
+
+func (m *metrics) ended(model, outcome string, took, firstToken time.Duration) {
+	m.calls.WithLabelValues(model, outcome).Inc()
+	m.seconds.WithLabelValues(model).Observe(took.Seconds())
+	if firstToken > 0 {
+		m.firstToken.WithLabelValues(model).Observe(firstToken.Seconds())
+	}
+}
+
+func (m *metrics) spend(model string, t tokens, cost float64) {
+	if t.input > 0 {
+		m.tokens.WithLabelValues(model, "input").Add(float64(t.input))
+	}
+	if t.output > 0 {
+		m.tokens.WithLabelValues(model, "output").Add(float64(t.output))
+	}
+	if cost > 0 {
+		m.cost.WithLabelValues(model).Add(cost)
+	}
+}

@@ -1,0 +1,189 @@
+package services_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"spillway/pkg/broker"
+	"spillway/pkg/broker/brokertest"
+	"spillway/pkg/fakellm"
+	"spillway/pkg/fate"
+	"spillway/pkg/job"
+	"spillway/pkg/stage"
+)
+
+// replay orders a new run as any NATS client does.
+func (r *rig) replay(t *testing.T, id, body string) {
+	t.Helper()
+	nc, err := nats.Connect(r.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	if err := nc.Publish("llm.replay."+id, []byte(body)); err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// refused waits for the n-th refusal of a replay.
+func (r *rig) refused(t *testing.T, id string, n int) stage.Progress {
+	t.Helper()
+	brokertest.Eventually(t, 10*time.Second, "the replay of "+id+" is refused", func() bool { return len(r.heard.events(id, "replay_refused")) >= n })
+	return r.heard.events(id, "replay_refused")[n-1]
+}
+
+func TestADeadLetterOfEachKindIsReplayedByAPlainPublish(t *testing.T) {
+	t.Parallel()
+	kinds := map[string]struct {
+		task  string
+		fault fakellm.Fault
+		first job.Status
+		code  fate.Code
+	}{
+		"degraded by another model": {"toy", fakellm.Fault{Kind: "401"}, job.Degraded, fate.ProviderAuth},
+		"degraded after a refusal":  {"toy", fakellm.Fault{Kind: "refusal"}, job.Degraded, fate.Refused},
+		"failed at inference":       {"bare", fakellm.Fault{Kind: "400"}, job.Failed, fate.ProviderRefusedRequest},
+		"failed at the validator":   {"bare", fakellm.Fault{Kind: "off_schema"}, job.Failed, fate.OutputInvalid},
+		"failed for its length":     {"bare", fakellm.Fault{Kind: "length"}, job.Failed, fate.OutputTruncated},
+	}
+	r := setup(t, brokertest.Server(t).URL())
+	r.run()
+	var faults []fakellm.Fault
+	for name, k := range kinds {
+		k.fault.Match = tag(name)
+		faults = append(faults, k.fault)
+	}
+	r.first.SetFaults(faults...)
+	ids := map[string]string{}
+	for name, k := range kinds {
+		ids[name] = r.ask(job.Interactive, k.task, tag(name))
+	}
+	for name, k := range kinds {
+		result := r.result(ids[name], 1)
+		if result.Status != k.first {
+			t.Fatalf("%s: ended as %s, %+v", name, result.Status, result.Error)
+		}
+		brokertest.Eventually(t, 5*time.Second, "a dead letter is kept", func() bool {
+			letter, _, err := r.conn.Dead(t.Context(), ids[name])
+			return err == nil && letter.Code == k.code && letter.Degraded == (k.first == job.Degraded)
+		})
+	}
+	r.first.SetFaults()
+	for name := range kinds {
+		r.replay(t, ids[name], "")
+	}
+	for name := range kinds {
+		result := r.result(ids[name], 2)
+		check(t, name, result, succeeded("strict"))
+		if !answersTo(result, tag(name)) || result.Run != 2 || result.Supersedes == nil || *result.Supersedes == 0 {
+			t.Errorf("%s: run %d supersedes %v, output %s", name, result.Run, result.Supersedes, result.Output)
+		}
+		if result.Usage.Calls != 1 || len(result.History) < 6 {
+			t.Errorf("%s: %d calls in run 2, %d events", name, result.Usage.Calls, len(result.History))
+		}
+		r.replay(t, ids[name], "")
+		if p := r.refused(t, ids[name], 1); p.Code != fate.NotReplayable {
+			t.Errorf("%s: a second replay: %+v", name, p)
+		}
+		if n := len(r.heard.of(ids[name])); n != 2 {
+			t.Errorf("%s: %d results were seen, want run 1 and run 2", name, n)
+		}
+	}
+}
+
+func TestASucceededJobIsNotReplayed(t *testing.T) {
+	t.Parallel()
+	r := setup(t, brokertest.Server(t).URL())
+	r.run()
+	id := r.ask(job.Interactive, "toy", "fine")
+	check(t, "first", r.result(id, 1), succeeded("strict"))
+	r.replay(t, id, "")
+	if p := r.refused(t, id, 1); p.Code != fate.NotReplayable {
+		t.Errorf("refused with %+v", p)
+	}
+	r.replay(t, "nobody", "")
+	if p := r.refused(t, "nobody", 1); p.Code != fate.NotFound {
+		t.Errorf("unknown id: %+v", p)
+	}
+	if n := r.first.Counts().Calls; n != 1 {
+		t.Errorf("%d calls", n)
+	}
+}
+
+func TestAReplayTakesAnotherModelOrSaysWhyNot(t *testing.T) {
+	t.Parallel()
+	r := setup(t, brokertest.Server(t).URL())
+	r.run()
+	r.first.SetFaults(fakellm.Fault{Kind: "400"})
+	id := r.ask(job.Interactive, "bare", "on the other one")
+	if result := r.result(id, 1); result.Status != job.Failed {
+		t.Fatalf("ended as %s", result.Status)
+	}
+	for n, body := range []string{`{"model":"nosuch"}`, `{"modle":"large"}`, `{"task_version":"00000000"}`} {
+		r.replay(t, id, body)
+		if p := r.refused(t, id, n+1); p.Code != fate.InvalidRequest {
+			t.Errorf("%s: %+v", body, p)
+		}
+	}
+	r.replay(t, id, `{"model":"large"}`)
+	check(t, "large", r.result(id, 2), ending{status: job.Succeeded, source: job.FromModel, model: "large"})
+}
+
+func TestACancelledRequestEndsOnceAndIsNotCalledFor(t *testing.T) {
+	t.Parallel()
+	r := setup(t, brokertest.Server(t).URL())
+	r.first.SetFaults(fakellm.Fault{Kind: "hang_headers", Match: "slow"})
+	r.runAllBut(broker.ContextBuilder)
+	queued := r.publish(job.Interactive, "toy", "", withDeadline("queued", "20s"))
+	r.cancelled(t, queued)
+	r.run(broker.ContextBuilder)
+	calling := r.publish(job.Interactive, "toy", "", withDeadline("slow", "20s"))
+	brokertest.Eventually(t, 10*time.Second, "the call is under way", func() bool { return r.first.Counts().InFlight == 1 })
+	r.cancelled(t, calling)
+	ctx, stop := context.WithTimeout(t.Context(), 2*time.Second)
+	defer stop()
+	if err := r.first.Await(ctx, func(c fakellm.Counts) bool { return c.Disconnects == 1 }); err != nil {
+		t.Errorf("the provider saw no disconnect: %v", err)
+	}
+	r.emptied(15 * time.Second)
+	if n := r.first.Counts().Calls; n != 1 {
+		t.Errorf("%d calls, want the one that was cut", n)
+	}
+	done := r.ask(job.Interactive, "toy", "done")
+	check(t, "done", r.result(done, 1), succeeded("strict"))
+	receipt, err := r.client.Cancel(t.Context(), done)
+	if err != nil || receipt.Status != string(job.Succeeded) {
+		t.Errorf("cancel after the end: %+v, %v", receipt, err)
+	}
+	receipt, err = r.client.Cancel(t.Context(), "nobody")
+	if err != nil || receipt.Error == nil || receipt.Error.Code != fate.NotFound {
+		t.Errorf("cancel of nobody: %+v, %v", receipt, err)
+	}
+	for _, id := range []string{queued, calling, done} {
+		if n := len(r.heard.of(id)); n != 1 {
+			t.Errorf("%d results of %s were seen", n, id)
+		}
+	}
+}
+
+func (r *rig) cancelled(t *testing.T, id string) {
+	t.Helper()
+	var receipt *job.Receipt
+	brokertest.Eventually(t, 10*time.Second, "the cancellation is taken up", func() bool {
+		var err error
+		receipt, err = r.client.Cancel(t.Context(), id)
+		return err == nil && receipt.Error == nil
+	})
+	if receipt.Status != "cancelling" && receipt.Status != string(job.Cancelled) {
+		t.Errorf("cancel: %+v", receipt)
+	}
+	if result := r.result(id, 1); result.Status != job.Cancelled {
+		t.Errorf("%s ended as %s", id, result.Status)
+	}
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/alecthomas/kong"
+	"github.com/mattn/go-isatty"
+	"github.com/rs/zerolog"
+
+	"spillway/pkg/broker"
+	"spillway/services"
+)
+
+// cli is the command line. Every flag has an environment variable: SPILLWAY_ and its name.
+type cli struct {
+	JSON      bool   `help:"Print JSON, one object a line."`
+	LogLevel  string `help:"What is logged: trace, debug, info, warn, error." default:"info" enum:"trace,debug,info,warn,error"`
+	LogFormat string `help:"How it is logged: console, json, or auto (console on a terminal)." default:"auto" enum:"auto,console,json"`
+
+	Up upCmd `cmd:"" help:"Run the whole pipeline here, with its own NATS server or a shared one."`
+
+	Submit  submitCmd  `cmd:"" group:"Requests" help:"Publish a request, or JSON lines from standard input, and wait for the results."`
+	Result  resultCmd  `cmd:"" group:"Requests" help:"Print the result of an id."`
+	Watch   watchCmd   `cmd:"" group:"Requests" help:"Follow results and progress as they happen."`
+	Cancel  cancelCmd  `cmd:"" group:"Requests" help:"Cancel a request."`
+	Dead    deadCmd    `cmd:"" group:"Operation" help:"List, show, replay and remove dead letters."`
+	Task    taskCmd    `cmd:"" group:"Operation" help:"List, show and check tasks."`
+	Broker  brokerCmd  `cmd:"" group:"Operation" help:"Create or check the streams on a NATS server."`
+	Config  configCmd  `cmd:"" group:"Operation" help:"Show every flag's effective value and where it comes from."`
+	Fakellm fakellmCmd `cmd:"" group:"Trying out" help:"Run the simulated provider as an OpenAI-compatible server."`
+	Bench   benchCmd   `cmd:"" group:"Trying out" help:"Measure a pipeline beside a bare JetStream relay."`
+}
+
+func newCLI() *cli { return &cli{} }
+
+// stageCommands gives each stage of the pipeline a command of its name.
+func stageCommands() []kong.Option {
+	var options []kong.Option
+	for _, d := range services.Pipeline() {
+		options = append(options, kong.DynamicCommand(d.Name, "Run the "+d.Name+" stage alone, against a shared NATS server.", "Stages, one a process", &roleCmd{stage: d.Name}))
+	}
+	return options
+}
+
+// globals is what every command gets.
+type globals struct {
+	cli    *cli
+	parsed *kong.Context
+	getenv func(string) string
+	stdout io.Writer
+	stderr io.Writer
+}
+
+// printJSON writes v as one line.
+func (g *globals) printJSON(v any) error {
+	line, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("encode the output: %w", err)
+	}
+	_, err = fmt.Fprintf(g.stdout, "%s\n", line)
+	return err
+}
+
+func (g *globals) printf(format string, args ...any) { fmt.Fprintf(g.stdout, format, args...) }
+
+// isTerminal reports whether a stream is a person's screen: progress is shown there, and only there.
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(interface{ Fd() uintptr })
+	return ok && isatty.IsTerminal(f.Fd())
+}
+
+// logger writes to standard error.
+func (g *globals) logger() zerolog.Logger {
+	level, err := zerolog.ParseLevel(g.cli.LogLevel)
+	if err != nil {
+		level = zerolog.InfoLevel
+	}
+	out := g.stderr
+	if g.cli.LogFormat == "console" || g.cli.LogFormat == "auto" && isTerminal(g.stderr) {
+		out = zerolog.ConsoleWriter{Out: g.stderr, TimeFormat: time.TimeOnly, NoColor: !isTerminal(g.stderr)}
+	}
+	return zerolog.New(out).Level(level).With().Timestamp().Logger()
+}
+
+// natsFlags say which server a command talks to.
+type natsFlags struct {
+	NATS string `name:"nats" help:"NATS server, or several separated by commas." default:"nats://127.0.0.1:4222" placeholder:"URL"`
+}
+
+// connect is for tools: it fails at once when no server answers.
+func (f natsFlags) connect(g *globals, name string) (*broker.Conn, error) {
+	return broker.Connect(broker.ConnectOptions{URL: f.NATS, Name: "spillway/" + name, Log: g.logger()})
+}

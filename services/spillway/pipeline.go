@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
+
+	"spillway/pkg/broker"
+	"spillway/pkg/fakellm"
+	"spillway/pkg/stage"
+	"spillway/pkg/task"
+	"spillway/schemas"
+	"spillway/services"
+)
+
+// roleFlags are those of every process that runs stages.
+type roleFlags struct {
+	Schemas          string        `help:"Folder with tasks and models.yaml; default: the ones built in." placeholder:"DIR" type:"path"`
+	Simulate         bool          `help:"Answer all calls with the simulated provider. Results say so."`
+	Grace            time.Duration `help:"How long a leaving process finishes what it holds." default:"45s"`
+	AdmitInteractive int           `help:"Admitted but unfinished jobs above which no interactive request is taken." default:"20000"`
+	AdmitBatch       int           `help:"The same for the batch lane." default:"10000"`
+}
+
+func (f roleFlags) limits() stage.Limits {
+	l := stage.DefaultLimits()
+	l.Interactive, l.Batch = f.AdmitInteractive, f.AdmitBatch
+	return l
+}
+
+// loadTasks reads the schemas folder, the built-in one without --schemas.
+func loadTasks(dir string, getenv func(string) string) (*task.Set, error) {
+	var folder fs.FS = schemas.FS()
+	if dir != "" {
+		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+			return nil, fmt.Errorf("--schemas %s is not a folder; it should hold models.yaml and tasks/<task>/", dir)
+		}
+		folder = os.DirFS(dir)
+	}
+	set, err := task.Load(folder, getenv)
+	if err != nil {
+		return nil, fmt.Errorf("the task files have faults (`spillway task check` lists them too):\n%w", err)
+	}
+	return set, nil
+}
+
+// process is a pipeline, or a part of it, in this process.
+type process struct {
+	env       *stage.Env
+	registry  *prometheus.Registry
+	simulator *fakellm.Server
+	runners   []*stage.Runner
+}
+
+// newProcess prepares the named stages; all of the pipeline when none is named.
+func newProcess(conn *broker.Conn, tasks *task.Set, f roleFlags, getenv func(string) string, log zerolog.Logger, names ...string) (*process, error) {
+	p := &process{registry: newRegistry()}
+	p.env = &stage.Env{
+		Conn: conn, Tasks: tasks, Log: log, Metrics: p.registry, Getenv: getenv, Limits: f.limits(),
+	}
+	if f.Simulate {
+		s, err := fakellm.Start(fakellm.Options{Latency: simulatedLatency, Log: log})
+		if err != nil {
+			return nil, fmt.Errorf("start the simulated provider: %w", err)
+		}
+		p.simulator = s
+		p.env.SimulatorURL, p.env.Tasks = s.URL(), tasks.Simulated()
+	}
+	if len(names) == 0 {
+		for _, d := range services.Pipeline() {
+			names = append(names, d.Name)
+		}
+	}
+	defs := services.Pipeline()
+	for _, name := range names {
+		r, err := stage.NewRunner(defs, name, p.env, f.Grace)
+		if err != nil {
+			p.close()
+			return nil, err
+		}
+		p.runners = append(p.runners, r)
+	}
+	return p, nil
+}
+
+// simulatedLatency is that of a small, quick model.
+var simulatedLatency = fakellm.Latency{FirstToken: 60 * time.Millisecond, PerToken: 200 * time.Microsecond}
+
+// run runs the stages until ctx ends, then drains them all.
+func (p *process) run(ctx context.Context) error {
+	if err := p.env.Conn.WatchCancels(ctx); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	for _, r := range p.runners {
+		group.Go(func() error { return r.Run(ctx) })
+	}
+	return group.Wait()
+}
+
+func (p *process) close() {
+	if p.simulator != nil {
+		_ = p.simulator.Close()
+	}
+}
+
+func (p *process) inHand() int {
+	n := 0
+	for _, r := range p.runners {
+		n += r.InHand()
+	}
+	return n
+}
+
+// prepareBroker makes the streams, or where this user may not, checks that they are there.
+func prepareBroker(ctx context.Context, conn *broker.Conn, sizing broker.Sizing) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	topology := stage.Topology(services.Pipeline(), sizing)
+	missing, err := conn.Check(ctx, topology)
+	if err == nil && len(missing) == 0 {
+		return nil
+	}
+	if err := conn.Ensure(ctx, topology); err != nil {
+		if errors.Is(err, context.DeadlineExceeded) {
+			return fmt.Errorf("%w; if this user may not create streams, run `spillway broker init` as one who may", err)
+		}
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,113 @@
+package validator
+
+import (
+	"strings"
+	"unicode/utf8"
+
+	"spillway/pkg/schema"
+)
+
+// closing are the quotes that end a string, by the one that begins it.
+var closing = map[rune]string{'"': `"`, '\'': `'`, '`': "`", '“': "”“", '”': "”“", '‘': "’‘", '’': "’‘"}
+
+func (r *reader) atQuote() bool {
+	c, _ := utf8.DecodeRuneInString(r.text[r.at:])
+	return closing[c] != ""
+}
+
+// quoted reads a string. A quote ends it where something follows that can only follow a string; a quote
+// within it is forgiven in pairs alone, because a pair that is split by the end of the string leaves an odd
+// number behind: that is the sign that the string ended too early.
+func (r *reader) quoted() (any, bool) {
+	begin, size := utf8.DecodeRuneInString(r.text[r.at:])
+	if begin != '"' {
+		r.edited("other quotes")
+	}
+	r.at += size
+	var literal strings.Builder
+	literal.WriteByte('"')
+	inner := 0
+	for {
+		c, size := utf8.DecodeRuneInString(r.text[r.at:])
+		if size == 0 || c == utf8.RuneError && size == 1 {
+			return nil, false // the text ends within the string, or is not UTF-8
+		}
+		r.at += size
+		switch {
+		case c == '\\':
+			if !r.escape(&literal) {
+				return nil, false
+			}
+		case strings.ContainsRune(closing[begin], c) && r.ends():
+			if inner%2 != 0 {
+				return nil, false
+			}
+			literal.WriteByte('"')
+			value, err := schema.Decode([]byte(literal.String()))
+			return value, err == nil
+		case strings.ContainsRune(closing[begin], c):
+			r.edited("quotes within a string")
+			inner++
+			if r.inner++; r.inner > maxInnerQuotes {
+				return nil, false
+			}
+			writeLiteral(&literal, c)
+		default:
+			r.lineBreak(c)
+			writeLiteral(&literal, c)
+		}
+	}
+}
+
+func (r *reader) lineBreak(c rune) {
+	if c == '\n' || c == '\r' || c == '\t' {
+		r.edited("line breaks within a string")
+	}
+}
+
+// writeLiteral appends a character of a string as JSON spells it. Control characters that no text has stay
+// as they are, so that Decode refuses them.
+func writeLiteral(literal *strings.Builder, c rune) {
+	switch c {
+	case '"':
+		literal.WriteString(`\"`)
+	case '\n':
+		literal.WriteString(`\n`)
+	case '\r':
+		literal.WriteString(`\r`)
+	case '\t':
+		literal.WriteString(`\t`)
+	default:
+		literal.WriteRune(c)
+	}
+}
+
+// escape copies what follows a backslash. An escape that JSON does not know is refused, but for \': there
+// is no telling whether the backslash or the letter was meant.
+func (r *reader) escape(literal *strings.Builder) bool {
+	c := r.peek()
+	switch {
+	case c == '\'':
+		r.edited(`\'`)
+		literal.WriteByte('\'')
+	case c != 0 && strings.IndexByte(`"\/bfnrtu`, c) >= 0:
+		literal.WriteByte('\\')
+		literal.WriteByte(c)
+	default:
+		return false
+	}
+	r.at++
+	return true
+}
+
+// ends reports whether what follows the quote just read can follow a string: the end of the text, a colon,
+// a comma, a closing bracket, or on a new line the next key.
+func (r *reader) ends() bool {
+	ahead := reader{text: r.text, at: r.at}
+	newLine := ahead.blank()
+	switch ahead.peek() {
+	case 0, ':', ',', '}', ']':
+		return true
+	}
+	return newLine && ahead.atQuote()
+}

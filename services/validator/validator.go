@@ -1,0 +1,165 @@
+package validator
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"spillway/pkg/broker"
+	"spillway/pkg/fate"
+	"spillway/pkg/job"
+	"spillway/pkg/stage"
+	"spillway/pkg/task"
+)
+
+// Definition is the stage. It finishes late: to check an answer that was paid for costs nothing, and a late
+// one is better than none.
+func Definition() stage.Definition {
+	return stage.Definition{
+		Name:         broker.Validator,
+		SendsOn:      []string{broker.Inference},
+		FinishesLate: true,
+		New:          func(env *stage.Env) (stage.Handler, error) { return New(env) },
+	}
+}
+
+// The ways in which an output was won. The first three are named as the verdicts are; a corrected answer is
+// called so whatever its verdict.
+const (
+	recoveryStrict    = "strict"
+	recoveryCorrected = "corrected"
+)
+
+// Handler judges answers.
+type Handler struct {
+	tasks   *task.Set
+	metrics *metrics
+	log     zerolog.Logger
+	now     func() time.Time
+}
+
+var _ stage.Handler = (*Handler)(nil)
+
+// New makes the handler.
+func New(env *stage.Env) (*Handler, error) {
+	m, err := newMetrics(env.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	return &Handler{tasks: env.Tasks, metrics: m, log: env.Log, now: time.Now}, nil
+}
+
+// Handle judges the job's answer, and ends the run with it or sends the job where it can be mended.
+func (h *Handler) Handle(_ context.Context, j *job.Job) error {
+	t := h.tasks.Tasks[j.Task]
+	if t == nil {
+		return fate.DivertTo(fate.Internal, fmt.Sprintf("task %s is not loaded here", j.Task), nil)
+	}
+	if j.Answer == nil {
+		return fate.DivertTo(fate.Internal, "there is no answer to check", nil)
+	}
+	if j.Correction != nil {
+		j.CorrectionTokens += lastCallTokens(j)
+	}
+	v := Judge(t, j.Input, j.Answer)
+	h.record(j, &v)
+	switch v.Outcome {
+	case Refusal:
+		return fate.DivertTo(fate.Refused, fmt.Sprintf("model %s refused to answer", j.Model), nil)
+	case Empty:
+		return fate.DivertTo(fate.ProviderEmpty, fmt.Sprintf("model %s answered nothing", j.Model), nil)
+	case TooLarge:
+		return fate.DivertTo(fate.OutputTooLarge, fmt.Sprintf("the answer of model %s has %d bytes, more than the %d of output.max_bytes",
+			j.Model, len(j.Answer.Content), t.Output.MaxBytes), nil)
+	case Truncated:
+		return h.raise(j, t)
+	}
+	if !v.isOutput() {
+		return h.correct(j, t, &v)
+	}
+	accept(j, t, &v)
+	return nil
+}
+
+// accept ends the run with the output. What only a further call would need is dropped: the message stays
+// small. The input is kept, for a degraded job may be replayed.
+func accept(j *job.Job, t *task.Task, v *Verdict) {
+	o := &job.Outcome{
+		Status: job.Succeeded, Output: v.Output, Source: job.FromModel,
+		Model: j.Model, AnsweredBy: j.Answer.AnsweredBy, Recovery: recoveryOf(j, v),
+	}
+	if j.Trouble != nil {
+		o.Status = job.Degraded
+		o.Degraded = &job.Degradation{Reason: j.Trouble.Code, Rung: task.RungModel}
+		if t.KeepDegraded {
+			j.Keep = &job.Letter{Stage: j.Trouble.Stage, Code: j.Trouble.Code, Message: j.Trouble.Message, Degraded: true}
+		}
+	}
+	j.Outcome = o
+	j.Answer, j.Messages, j.Correction = nil, nil, nil
+}
+
+func recoveryOf(j *job.Job, v *Verdict) string {
+	switch {
+	case j.Correction != nil:
+		return recoveryCorrected
+	case v.Outcome == Valid:
+		return recoveryStrict
+	}
+	return v.Outcome
+}
+
+// record adds the verdict to the job's history and to the metrics.
+func (h *Handler) record(j *job.Job, v *Verdict) {
+	j.Record(job.Event{
+		Kind: job.KindVerdict, Stage: broker.Validator, At: h.now().UTC(), Model: j.Model,
+		Outcome: v.Outcome, Detail: detail(j, v),
+	})
+	h.metrics.verdicts.WithLabelValues(j.Task, v.Outcome).Inc()
+	h.log.Debug().Str("job", j.ID).Str("task", j.Task).Str("stage", broker.Validator).Str("model", j.Model).
+		Str("verdict", v.Outcome).Str("trace_id", job.TraceID(j.TraceParent)).Msg("the answer is judged")
+}
+
+// detail says what a person wants to know of the verdict.
+func detail(j *job.Job, v *Verdict) string {
+	switch v.Outcome {
+	case Refusal:
+		return strings.TrimSpace(j.Answer.Refusal)
+	case Invalid, Ambiguous:
+		return firstFaults(v)
+	}
+	return strings.Join(v.Notes, "; ")
+}
+
+// firstFaults is the beginning of what is wrong, in one line.
+func firstFaults(v *Verdict) string {
+	const few = 3
+	var said []string
+	for i := range v.Faults[:min(len(v.Faults), few)] {
+		said = append(said, v.Faults[i].String())
+	}
+	if more := len(v.Faults) - few; more > 0 {
+		said = append(said, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(said, "; ")
+}
+
+// lastCallTokens is what the call cost that brought the answer at hand.
+func lastCallTokens(j *job.Job) int {
+	if e := lastCall(j); e != nil {
+		return e.InputTokens + e.OutputTokens
+	}
+	return 0
+}
+
+func lastCall(j *job.Job) *job.Event {
+	for i := len(j.History) - 1; i >= 0; i-- {
+		if j.History[i].Kind == job.KindCall {
+			return &j.History[i]
+		}
+	}
+	return nil
+}
