@@ -3,6 +3,7 @@ package services_test
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -93,10 +94,17 @@ func startChild(t *testing.T, name string, log io.Writer, cmd *exec.Cmd) (*child
 func (c *child) end(t *testing.T, signal os.Signal) {
 	t.Helper()
 	_ = c.cmd.Process.Signal(signal) // it may have died at a kill point meanwhile
+	c.wait(t)
+}
+
+func (c *child) wait(t *testing.T) {
+	t.Helper()
 	select {
 	case <-c.exited:
 	case <-time.After(exitTimeout):
-		t.Errorf("%s (pid %d) is still there %s after %s", c.name, c.cmd.Process.Pid, exitTimeout, signal)
+		t.Errorf("%s (pid %d) does not end", c.name, c.cmd.Process.Pid)
+		_ = c.cmd.Process.Kill()
+		<-c.exited
 	}
 }
 
@@ -156,7 +164,7 @@ var program = sync.OnceValues(func() (string, error) { //nolint:gochecknoglobals
 	return path, nil
 })
 
-// pipelineOf is a pipeline of processes: each stage is one, on the server and with the tasks of a rig.
+// processes are a pipeline of which each stage is a process, on the server and with the tasks of a rig.
 type processes struct {
 	r       *rig
 	path    string
@@ -180,7 +188,8 @@ func newProcesses(r *rig) *processes {
 
 // start runs a stage as a process of its own. env adds to its environment: a kill point, a planted bug.
 func (p *processes) start(stage string, env ...string) (*child, error) {
-	cmd := exec.CommandContext(p.r.t.Context(), p.path, stage,
+	// Not the test's own context: that ends before its cleanups, in which stages are asked to leave.
+	cmd := exec.CommandContext(context.WithoutCancel(p.r.t.Context()), p.path, stage,
 		"--nats", p.r.url, "--schemas", p.schemas, "--http", "off", "--grace", "20s", "--log-level", "warn")
 	// Nothing else is passed on: every flag has a variable, and the tester's own may be set.
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}, env...)
@@ -218,16 +227,18 @@ func (p *processes) run(names ...string) (stop func()) {
 		running = append(running, p.mustStart(name))
 	}
 	var once sync.Once
-	return func() { once.Do(func() { p.drain(running) }) }
+	stop = func() { once.Do(func() { p.drain(running) }) }
+	p.r.t.Cleanup(stop)
+	return stop
 }
 
 func (p *processes) drain(running []*child) {
 	p.r.t.Helper()
 	for _, c := range running {
-		_ = c.cmd.Process.Signal(syscall.SIGTERM) // end waits for it, and says so when it is gone already
+		_ = c.cmd.Process.Signal(syscall.SIGTERM) // one that is gone already shows by its exit code
 	}
 	for _, c := range running {
-		c.end(p.r.t, syscall.SIGTERM)
+		c.wait(p.r.t)
 		if code := c.exitCode(); code != 0 {
 			p.r.t.Errorf("%s exited with %d after SIGTERM", c.name, code)
 		}
@@ -242,8 +253,8 @@ func (r *rig) stageNames() []string {
 	return names
 }
 
-// server is a nats-server in a process of its own, always on one port and one store.
-type server struct {
+// natsProcess is a nats-server in a process of its own, always on one port and one store.
+type natsProcess struct {
 	t     *testing.T
 	port  int
 	store string
@@ -251,23 +262,23 @@ type server struct {
 	child *child
 }
 
-func startServer(t *testing.T) *server {
+func startServer(t *testing.T) *natsProcess {
 	t.Helper()
-	s := &server{t: t, port: quietPort(t), store: t.TempDir(), log: newChildLog(t, "nats-server")}
+	s := &natsProcess{t: t, port: quietPort(t), store: t.TempDir(), log: newChildLog(t, "nats-server")}
 	s.start()
 	return s
 }
 
-func (s *server) url() string { return fmt.Sprintf("nats://127.0.0.1:%d", s.port) }
+func (s *natsProcess) url() string { return fmt.Sprintf("nats://127.0.0.1:%d", s.port) }
 
 // start returns once JetStream answers.
-func (s *server) start() {
+func (s *natsProcess) start() {
 	s.t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	cmd := exec.CommandContext(s.t.Context(), self)
+	cmd := exec.CommandContext(context.WithoutCancel(s.t.Context()), self)
 	cmd.Env = append(os.Environ(), childEnv+"="+natsChild, childPortEnv+"="+strconv.Itoa(s.port), childStoreEnv+"="+s.store)
 	in, inErr := cmd.StdinPipe()
 	out, outErr := cmd.StdoutPipe()
@@ -294,7 +305,7 @@ func (s *server) start() {
 }
 
 // kill ends the server with SIGKILL.
-func (s *server) kill() {
+func (s *natsProcess) kill() {
 	s.t.Helper()
 	s.child.end(s.t, syscall.SIGKILL)
 }

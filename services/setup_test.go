@@ -95,6 +95,7 @@ const (
 )
 
 const taskYAML = `model: small
+parameters: {max_output_tokens: 300}
 deadline: {default: 20s, max: 10m, reserve: 1s}
 retry: {attempts: 5, max_calls: 6, first_delay: 10ms, factor: 1.5, max_delay: 50ms, jitter: 0.1, retry_after_max: 5s, interactive: {attempts: 2, first_delay: 10ms}}
 `
@@ -128,7 +129,7 @@ func addTask(fs fstest.MapFS, name, yaml string) {
 
 func modelsYAML(first, second string) string {
 	return fmt.Sprintf(`defaults:
-  timeouts: {connect: 1s, first_token: 400ms, silence: 400ms, call: 5s}
+  timeouts: {connect: 1s, first_token: 1s, silence: 1s, call: 2s}
 providers:
   one: {kind: openai, base_url: %q, api_key: none}
   two: {kind: openai, base_url: %q, api_key: none}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -35,7 +36,7 @@ type relay struct {
 	conn    *broker.Conn
 	w       *workload
 	pullers []*credit
-	call    func(n int) error // nil: none is made
+	call    func(*nats.Msg) error // nil: none is made
 	client  *http.Client
 	failed  atomic.Int64
 }
@@ -74,7 +75,7 @@ func startRelay(ctx context.Context, url, provider string, w *workload, o *Optio
 	r := &relay{conn: conn, w: w}
 	if provider != "" {
 		r.client = &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: maxIdle, DisableCompression: true}}
-		r.call = func(n int) error { return r.ask(ctx, provider, n) }
+		r.call = func(m *nats.Msg) error { return r.ask(ctx, provider, m) }
 	}
 	if err := conn.Ensure(ctx, relayTopology()); err != nil {
 		conn.Close()
@@ -95,7 +96,7 @@ func startRelay(ctx context.Context, url, provider string, w *workload, o *Optio
 func (r *relay) pass(ctx context.Context, hop int, m *nats.Msg) {
 	id := m.Header.Get(broker.JobHeader)
 	if hop == relayCallsAt && r.call != nil {
-		if r.call(r.w.numberOf(id)) != nil {
+		if r.call(m) != nil {
 			r.failed.Add(1)
 			return // the round tells of the missing result
 		}
@@ -142,9 +143,9 @@ type relayRequest struct {
 }
 
 // ask makes the call that inference makes for the bench's task, and reads its answer to the end.
-func (r *relay) ask(ctx context.Context, provider string, n int) error {
+func (r *relay) ask(ctx context.Context, provider string, m *nats.Msg) error {
 	q := relayRequest{Model: modelID, Stream: true, MaxTokens: 1000, Messages: [2]relayMessage{
-		{Role: "system", Content: systemPrompt}, {Role: "user", Content: r.w.text(n)},
+		{Role: "system", Content: systemPrompt}, {Role: "user", Content: r.w.textOf(m.Data)},
 	}}
 	q.Options.Usage = true
 	q.Format.Type, q.Format.Schema.Name, q.Format.Schema.Schema = "json_schema", TaskName, json.RawMessage(outputSchema)
@@ -157,7 +158,7 @@ func (r *relay) ask(ctx context.Context, provider string, n int) error {
 		return err
 	}
 	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Traceparent", r.w.traceParent(n))
+	req.Header.Set("Traceparent", r.w.traceParent(r.w.numberOf(m.Header.Get(broker.JobHeader))))
 	resp, err := r.client.Do(req)
 	if err != nil {
 		return err
@@ -197,12 +198,22 @@ func (r *relay) stop() {
 	r.conn.Close()
 }
 
-// remove deletes the relay's streams from a server that others use too.
-func (r *relay) remove(ctx context.Context) error {
+// removeRelay deletes the relay's streams from a server that others use too.
+func removeRelay(ctx context.Context, url string, o *Options) error {
+	conn, err := broker.Connect(broker.ConnectOptions{URL: url, Name: "spillway/bench-relay", Log: o.Log})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(ctx, removeTimeout)
+	defer cancel()
 	for hop := range relayInboxes + 1 {
-		if err := r.conn.JS.DeleteStream(ctx, relayStream(hop)); err != nil {
-			return fmt.Errorf("remove stream %s: %w", relayStream(hop), err)
+		name := relayStream(hop)
+		if err := conn.JS.DeleteStream(ctx, name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+			return fmt.Errorf("remove stream %s: %w", name, err)
 		}
 	}
 	return nil
 }
+
+const removeTimeout = 10 * time.Second

@@ -148,6 +148,15 @@ func TestAnAnswerCarriesTheNonceOfItsInput(t *testing.T) {
 		contains(t, name, c.Choices[0].Message.Content, "[nonce:"+nonce+"]")
 		contains(t, name+" id", c.ID, "chatcmpl-"+nonce+"-")
 	}
+	several := object{"type": "object", "properties": object{
+		"code":     object{"type": "string", "maxLength": 23},
+		"day":      object{"type": "string", "format": "date"},
+		"level":    object{"enum": []string{"low", "high"}},
+		"summary":  object{"type": "string", "maxLength": 24},
+		"keywords": object{"type": "array", "items": object{"type": "string"}},
+	}}
+	content := b.content(t, ask(input, object{"response_format": formatOf(several)}))
+	equal(t, "nonces in "+content, strings.Count(content, "[nonce:"+nonce+"]"), 1)
 	c := b.chat(t, ask(input, object{"response_format": formatOf(numeric())})).completion(t)
 	contains(t, "id without a string in the schema", c.ID, "chatcmpl-"+nonce+"-")
 }

@@ -119,3 +119,21 @@ func TestHangingAfterTheHeadersShowsStatus200AndPerhapsComments(t *testing.T) {
 	b.readUntil(t, ask("hello", nil), "")
 	b.left(t, 3)
 }
+
+func TestADripTakesItsTimeForEachChunk(t *testing.T) {
+	t.Parallel()
+	b := setup(t, fakellm.Options{Faults: []fakellm.Fault{{Kind: "drip", Every: 3 * time.Millisecond}}})
+	b.SetAnswer("m", strings.Repeat("four", 10))
+	for _, stream := range []bool{true, false} {
+		start := time.Now()
+		r := b.chat(t, ask("x", object{"stream": stream}))
+		if took := time.Since(start); took < 27*time.Millisecond {
+			t.Errorf("stream %v: 10 chunks took %v", stream, took)
+		}
+		content := readEvents(r.body).content
+		if !stream {
+			content = r.content(t)
+		}
+		equal(t, "content", content, strings.Repeat("four", 10))
+	}
+}

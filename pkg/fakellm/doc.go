@@ -40,8 +40,8 @@
 //
 // # Faults
 //
-// Each is one kind of misbehaviour. "content" kinds take the time that Options.Latency says; kinds with
-// a status of their own answer at once. Where a plain (not streamed) call can not show a kind, the table
+// Each is one kind of misbehaviour. Those with status 200 take the time that Options.Latency says, the
+// others happen at once. Where a plain (not streamed) call can not show a kind, the table
 // says what it gets.
 //
 //	kind                  what the caller sees                                        parameters (default)
@@ -90,5 +90,6 @@
 //	huge                  the answer and filler up to Bytes                           Bytes (1 MiB + 64 KiB)
 //
 // With Every, hang_headers and silence send a comment each Every: a connection that looks alive and says
-// nothing. Message replaces the message of errors too.
+// nothing. Message replaces the message of errors that have OpenAI's shape, too. Streams on Azure's path
+// begin with a chunk without choices, as there.
 package fakellm

@@ -139,7 +139,10 @@ func streamSymptoms() map[string]symptom {
 			equal(t, "content is whole", json.Valid([]byte(e.content)), true)
 		}},
 		"comments": {fakellm.Fault{Count: 350}, wantPlainOK, func(t *testing.T, r reply) {
-			equal(t, "comments", r.events(t).comments, 350)
+			e := r.events(t)
+			equal(t, "comments", e.comments, 350)
+			equal(t, "content is whole", json.Valid([]byte(e.content)), true)
+			equal(t, "finish reason", e.finish, "stop")
 			equal(t, "they come first", strings.HasPrefix(r.body, ": PROCESSING\n\n"), true)
 		}},
 	}
@@ -268,6 +271,13 @@ func TestRetryAfterIsSaidInItsForm(t *testing.T) {
 	if err != nil || at.Before(before.Truncate(time.Second)) || at.After(before.Add(31*time.Second)) {
 		t.Errorf("date %v (%v), in an hour is %v", at, err, before)
 	}
+}
+
+func TestACutWithoutANumberOfChunksComesAtHalf(t *testing.T) {
+	t.Parallel()
+	b := setup(t, fakellm.Options{Faults: []fakellm.Fault{{Kind: "cut"}}})
+	b.SetAnswer("m", strings.Repeat("four", 10))
+	equal(t, "content", b.chat(t, ask("x", object{"stream": true})).events(t).content, strings.Repeat("four", 5))
 }
 
 func TestLengthUntilEndsWithMoreTokens(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"strings"
 	"testing"
 
 	"github.com/sashabaranov/go-openai"
@@ -95,7 +96,9 @@ func TestAStreamIsReadByGoOpenAI(t *testing.T) {
 func TestUsageIsStreamedOnlyWhenAskedFor(t *testing.T) {
 	t.Parallel()
 	b := setup(t, fakellm.Options{})
-	with := b.chat(t, ask("x", object{"stream": true, "stream_options": object{"include_usage": true}})).events(t)
+	answer := b.chat(t, ask("x", object{"stream": true, "stream_options": object{"include_usage": true}}))
+	with := answer.events(t)
+	equal(t, "chunks that say usage null", strings.Count(answer.body, `"usage":null`), with.chunks-1)
 	for _, usage := range with.usages[:len(with.usages)-1] {
 		equal(t, "usage before the end", usage, nil)
 	}
@@ -103,6 +106,7 @@ func TestUsageIsStreamedOnlyWhenAskedFor(t *testing.T) {
 		t.Error("no usage at the end")
 	}
 	without := b.chat(t, ask("x", object{"stream": true}))
+	equal(t, "chunks that say usage", strings.Count(without.body, `"usage"`), 0)
 	equal(t, "chunks less", without.events(t).chunks, with.chunks-1)
 	for _, usage := range without.events(t).usages {
 		equal(t, "usage", usage, nil)

@@ -33,17 +33,15 @@ func (c *call) stream(a answer) {
 	if c.isAzure && c.fault.Kind != KindHangHeaders {
 		e.empty() // there Azure says what its filter made of the prompt
 	}
-	switch c.fault.Kind {
-	case KindHangHeaders:
+	switch {
+	case c.fault.Kind == KindHangHeaders:
 		if c.flush() {
 			c.holdForever(c.fault.Every)
 		}
 		return
-	case KindComments:
-		if !c.comments() {
-			return
-		}
-	case KindEmptyChoices:
+	case c.fault.Kind == KindComments && !c.comments():
+		return
+	case c.fault.Kind == KindEmptyChoices:
 		e.empty()
 	default:
 		e.delta("role", "assistant")
@@ -61,7 +59,7 @@ func (c *call) stream(a answer) {
 	c.write()
 }
 
-// comments sends as many comments as the fault wants, then the role chunk.
+// comments sends as many comments as the fault wants. It returns false when nobody takes them.
 func (c *call) comments() bool {
 	count := c.fault.Count
 	if count == 0 {

@@ -32,7 +32,7 @@ func dialectOf(document any) (dialect, error) {
 	text, _ := declared.(string)
 	match := dialectURL.FindStringSubmatch(text)
 	if match == nil {
-		return dialect{}, &CompileError{"/$schema", fmt.Sprintf("the dialect %s is not known: declare http://json-schema.org/draft-07/schema#, or draft-04, draft-06, 2019-09, 2020-12", render(declared))}
+		return dialect{}, &CompileError{"/$schema", fmt.Sprintf("the dialect %s is not known: declare http://json-schema.org/draft-07/schema#, or draft-04, draft-06, 2019-09, 2020-12", Render(declared))}
 	}
 	d := dialect{name: match[1], draft: gojsonschema.Draft7}
 	switch match[1] {
@@ -96,7 +96,7 @@ func (l *linter) schema(pointer string, node any) {
 	}
 	members, ok := node.(map[string]any)
 	if !ok {
-		l.fault(pointer, "a schema must be an object, not %s", render(node))
+		l.fault(pointer, "a schema must be an object, not %s", Render(node))
 		return
 	}
 	for name, value := range members {
@@ -154,7 +154,7 @@ func (l *linter) value(at, name string, value any) {
 func (l *linter) expression(at, text string) {
 	if _, err := regexp.Compile(text); err != nil {
 		l.fault(at, "the pattern %s can not be used: %s (RE2 syntax: no look-around, no back-references; format may say the same)",
-			render(text), strings.TrimPrefix(err.Error(), "error parsing regexp: "))
+			Render(text), strings.TrimPrefix(err.Error(), "error parsing regexp: "))
 	}
 }
 
@@ -197,7 +197,7 @@ func (l *linter) ref(pointer, at string, value any) {
 		return
 	}
 	if !strings.HasPrefix(text, "#") {
-		l.fault(at, `the reference %s leads out of the document, and nothing is loaded from elsewhere: copy the schema into "definitions" and refer to "#/definitions/…"`, render(text))
+		l.fault(at, `the reference %s leads out of the document, and nothing is loaded from elsewhere: copy the schema into "definitions" and refer to "#/definitions/…"`, Render(text))
 		return
 	}
 	l.refs = append(l.refs, reference{from: pointer, to: text[1:]})
@@ -210,7 +210,7 @@ func (l *linter) id(pointer, at string, value any) {
 	case ok && text[0] == '#' && !strings.HasPrefix(text, "#/") && !l.dialect.later:
 		l.anchors[text[1:]] = pointer
 	default:
-		l.fault(at, "the id %s is not local: remove it, references are by pointer (#/definitions/…)", render(value))
+		l.fault(at, "the id %s is not local: remove it, references are by pointer (#/definitions/…)", Render(value))
 	}
 }
 
@@ -224,7 +224,7 @@ func (l *linter) resolve() {
 		}
 		node, found := Lookup(l.document, to)
 		if err != nil || !found {
-			l.fault(AppendPointer(r.from, "$ref"), "the reference %s leads nowhere", render("#"+r.to))
+			l.fault(AppendPointer(r.from, "$ref"), "the reference %s leads nowhere", Render("#"+r.to))
 			continue
 		}
 		l.same[r.from] = append(l.same[r.from], to)

@@ -14,9 +14,9 @@ const MaxGot = 64
 
 const cut = "…"
 
-// render shows a decoded value as compact JSON of at most MaxGot bytes. It looks no further into a large
+// Render shows a decoded value as compact JSON of at most MaxGot bytes. It looks no further into a large
 // value than it shows.
-func render(value any) string {
+func Render(value any) string {
 	text := appendRendered(nil, value)
 	if len(text) <= MaxGot {
 		return string(text)

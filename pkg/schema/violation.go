@@ -40,7 +40,7 @@ func (at located) violation() Violation {
 	if len(message) > maxMessage {
 		message = strings.ToValidUTF8(message[:maxMessage-len(cut)], "") + cut
 	}
-	v := Violation{Pointer: at.pointer, Message: message, Got: render(at.Value()), Rule: rule}
+	v := Violation{Pointer: at.pointer, Message: message, Got: Render(at.Value()), Rule: rule}
 	if rule == "required" || rule == "dependencies" {
 		v.Got = ""
 	}

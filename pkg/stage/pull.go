@@ -78,7 +78,9 @@ func (p *puller) start() error {
 }
 
 func (w *window) subscribe() error {
-	sub, err := w.p.conn.NC.Subscribe(w.p.conn.NC.NewRespInbox(), w.receive)
+	// An inbox of its own, not one under the connection's reply subscription: the broker must see that
+	// nobody listens any more once this one is left, or it delivers into the void for a lease's time.
+	sub, err := w.p.conn.NC.Subscribe(w.p.conn.NC.NewInbox(), w.receive)
 	if err != nil {
 		return err
 	}

@@ -26,13 +26,7 @@ var namePattern = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
 // Load reads models.yaml and tasks/<task>/ and checks all of it. getenv resolves base_url_env; nil: nothing
 // is set. The error is of type Faults and has every fault of the folder.
 func Load(fsys fs.FS, getenv func(string) string) (*Set, error) {
-	if getenv == nil {
-		getenv = func(string) string { return "" }
-	}
-	l := &loader{
-		faults: &faults{}, fsys: fsys, getenv: getenv,
-		set: &Set{Tasks: map[string]*Task{}, Models: map[string]*Model{}, Providers: map[string]*Provider{}},
-	}
+	l := newLoader(fsys, getenv)
 	l.models()
 	l.tasks()
 	l.checkSummaries()
@@ -54,6 +48,16 @@ type loader struct {
 	modelsRead bool
 	// summaries are the places where tasks name another one.
 	summaries []summaryPlace
+}
+
+func newLoader(fsys fs.FS, getenv func(string) string) *loader {
+	if getenv == nil {
+		getenv = func(string) string { return "" }
+	}
+	return &loader{
+		faults: &faults{}, fsys: fsys, getenv: getenv,
+		set: &Set{Tasks: map[string]*Task{}, Models: map[string]*Model{}, Providers: map[string]*Provider{}},
+	}
 }
 
 type summaryPlace struct {
@@ -122,12 +126,15 @@ func (l *loader) task(name, dir string) {
 		l.file(dir, "there is no %s in it: it needs at least `model: <a name of models.yaml>`", manifestFile)
 		return
 	}
-	t.manifest()
+	readable := t.manifest()
 	t.schemas()
 	t.prompt()
 	t.canned()
-	t.ladderCheck()
 	t.cases()
+	if readable { // else nothing is known of what task.yaml wants
+		t.formatCheck()
+		t.ladderCheck()
+	}
 	t.checkPrompt(before)
 	t.warm()
 	t.strays()

@@ -44,14 +44,13 @@ func defaultTask(name string) *Task {
 // detectable are the kinds of personal data that are looked for.
 func detectable() []string { return []string{"email", "phone", "card", "iban", "ip", "secret"} }
 
-// manifest reads task.yaml over the defaults.
-func (t *taskLoader) manifest() {
+// manifest reads task.yaml over the defaults. readable: it is YAML.
+func (t *taskLoader) manifest() (readable bool) {
 	file := t.path(manifestFile)
 	root, fault := parseYAML(file, t.task.Files[manifestFile])
 	if fault != nil {
 		t.add(*fault)
-		t.ladderWritten = true // unknown, so nothing is said about it
-		return
+		return false
 	}
 	m := t.mapping(file, root)
 	m.text("description", &t.task.Description)
@@ -70,6 +69,7 @@ func (t *taskLoader) manifest() {
 	t.keeping(m)
 	t.people(m)
 	m.done()
+	return true
 }
 
 // modelOf reads the one key that is required.

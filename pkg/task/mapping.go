@@ -38,7 +38,7 @@ func (m *mapping) done() {
 		if meant := schema.Nearest(unknown.key, m.known); meant != "" {
 			message += ": did you mean " + meant + "?"
 		} else {
-			message += ": known here are " + strings.Join(slices.Sorted(slices.Values(m.known)), ", ")
+			message += ": known here are " + strings.Join(slices.Compact(slices.Sorted(slices.Values(m.known))), ", ")
 		}
 		m.add(Fault{File: m.file, Line: unknown.line, Column: unknown.column, Message: message})
 	}

@@ -15,6 +15,10 @@ func (l *loader) models() {
 		l.file(modelsFile, "can not be read: %v", err)
 		return
 	}
+	l.readModels(text)
+}
+
+func (l *loader) readModels(text []byte) {
 	root, fault := parseYAML(modelsFile, text)
 	if fault != nil {
 		l.add(*fault)

@@ -5,7 +5,6 @@
 package task
 
 import (
-	"text/template"
 	"time"
 
 	"spillway/pkg/expr"
@@ -35,10 +34,10 @@ type Task struct {
 	// MaxInFlight bounds the task's jobs at once, over all replicas; 0: only the model's limits count.
 	MaxInFlight int
 	Deadline    Deadline
-	Timeouts      Timeouts
-	Retry         Retry
-	OnOutage      OnOutage
-	Ladder        []Rung
+	Timeouts    Timeouts
+	Retry       Retry
+	OnOutage    OnOutage
+	Ladder      []Rung
 	// NoLadder is the reason given for an empty ladder.
 	NoLadder     string
 	AfterRefusal string

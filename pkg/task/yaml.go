@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -223,4 +224,17 @@ func (n node) json() any {
 	default:
 		return nil
 	}
+}
+
+// child is the member or item that a token of a JSON pointer names.
+func (n node) child(token string) (node, bool) {
+	for _, m := range n.members {
+		if m.key == token {
+			return m.value, true
+		}
+	}
+	if i, err := strconv.Atoi(token); err == nil && i >= 0 && i < len(n.items) {
+		return n.items[i], true
+	}
+	return node{}, false
 }

@@ -163,7 +163,7 @@ func (h *Handler) prepare(j *job.Job) (*call, error) {
 		return nil, fate.DivertTo(fate.CallsSpent, fmt.Sprintf("all %d model calls of the job are spent", most), nil)
 	}
 	now := time.Now()
-	left := j.Left(now, t.Deadline.Reserve)
+	left := j.Left(now, t.ReserveOf(j.Deadline.Sub(j.AcknowledgedAt)))
 	if left < leastTime {
 		return nil, fate.DivertTo(fate.Deadline, fmt.Sprintf("no time is left for model %s before the deadline", m.Name), nil)
 	}

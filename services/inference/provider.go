@@ -121,11 +121,13 @@ func orVariable(name string) string {
 // the provider as a disconnect and no call waits behind another. Compression is off: a compressor on the
 // way may hold tokens back.
 func newTransport(caFile string) (*http.Transport, error) {
+	var http1 http.Protocols
+	http1.SetHTTP1(true)
 	t := &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
 		DialContext:         (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext,
 		TLSHandshakeTimeout: dialTimeout,
-		TLSNextProto:        map[string]func(string, *tls.Conn) http.RoundTripper{},
+		Protocols:           &http1,
 		MaxIdleConnsPerHost: maxIdle,
 		IdleConnTimeout:     idleTimeout,
 		DisableCompression:  true,

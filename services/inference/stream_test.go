@@ -150,7 +150,7 @@ func TestAModelThatThinksAloudIsAlive(t *testing.T) {
 	t.Parallel()
 	b := setup(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
 		flush := w.(http.Flusher).Flush
-		tick := time.NewTicker(60 * time.Millisecond)
+		tick := time.NewTicker(150 * time.Millisecond)
 		defer tick.Stop()
 		for i := range 10 { // longer than first_token and silence allow
 			name := []string{"reasoning_content", "reasoning"}[i%2]
@@ -162,9 +162,23 @@ func TestAModelThatThinksAloudIsAlive(t *testing.T) {
 		}
 		stream(delta("hello"), stop, done)(w, r)
 	}))
+	b.model.Timeouts.FirstToken, b.model.Timeouts.Silence = time.Second, time.Second
 	j := newJob(job.Interactive)
 	if err := b.Handle(t.Context(), j); err != nil || j.Answer.Content != "hello" {
 		t.Errorf("error %v, answer %+v", err, j.Answer)
+	}
+}
+
+func TestARoleAndEmptyContentAreNoToken(t *testing.T) {
+	t.Parallel()
+	b := setup(t, serve(t, func(w http.ResponseWriter, r *http.Request) {
+		stream(`{"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}`)(w, r)
+		<-r.Context().Done()
+	}))
+	j := newJob(job.Interactive)
+	f := wantFate(t, b.Handle(t.Context(), j), fate.Divert, fate.ProviderTimeout)
+	if e := calls(j)[0]; e.FirstTokenMS != 0 || !strings.Contains(f.Message, "first_token") {
+		t.Errorf("first token after %d ms, message %q", e.FirstTokenMS, f.Message)
 	}
 }
 

@@ -42,34 +42,36 @@ func (w *writer) Handle(ctx context.Context, j *job.Job) error {
 	if j.Outcome == nil {
 		return fate.DivertTo(fate.Internal, "a job without an outcome came to result-writer", nil)
 	}
-	written, err := w.write(ctx, j)
+	stored, err := w.write(ctx, j)
 	if err != nil {
 		return err
 	}
 	// A late real answer does not replace a result, but it may serve others.
 	w.feedCache(ctx, j)
-	if !written {
+	if stored != nil {
+		keepLate(j, stored)
 		return fate.DoneElsewhere("the run has its result")
 	}
 	killpoint.Here("result-written")
 	return nil
 }
 
-// write stores the result and reports whether this call did. A result of an older run is superseded.
-func (w *writer) write(ctx context.Context, j *job.Job) (bool, error) {
+// write stores the result. It returns what is stored instead when the run has its result already; a
+// result of an older run is superseded.
+func (w *writer) write(ctx context.Context, j *job.Job) (instead *broker.Stored, err error) {
 	for {
 		r := j.Result(time.Now().UTC())
 		m, err := message(j, r)
 		if err != nil {
-			return false, err
+			return nil, err
 		}
 		_, err = w.conn.PublishExpecting(ctx, m, j.Supersedes)
 		if err == nil {
 			w.m.count(r)
-			return true, nil
+			return nil, nil
 		}
 		if !errors.Is(err, broker.ErrConflict) {
-			return false, fmt.Errorf("write the result of %s: %w", j.ID, err)
+			return nil, fmt.Errorf("write the result of %s: %w", j.ID, err)
 		}
 		stored, err := w.conn.Last(ctx, broker.ResultsStream, broker.ResultSubject(j.Task, j.ID))
 		switch {
@@ -77,12 +79,23 @@ func (w *writer) write(ctx context.Context, j *job.Job) (bool, error) {
 			// What this run was to replace has expired, or another's write was in flight and failed.
 			j.Supersedes = 0
 		case err != nil:
-			return false, fmt.Errorf("read the result of %s back: %w", j.ID, err)
+			return nil, fmt.Errorf("read the result of %s back: %w", j.ID, err)
 		case broker.RunOf(stored.Header) >= j.Run:
-			return false, nil
+			return stored, nil
 		default:
 			j.Supersedes = stored.Sequence
 		}
+	}
+}
+
+// keepLate keeps a job whose real answer came after the deadline's, so that it can be replayed.
+func keepLate(j *job.Job, stored *broker.Stored) {
+	status := job.Status(stored.Header.Get(broker.StatusHeader))
+	if j.Outcome.Status != job.Succeeded || broker.RunOf(stored.Header) != j.Run || status != job.Degraded && status != job.Failed {
+		return
+	}
+	j.Keep = &job.Letter{
+		Stage: broker.ResultWriter, Code: fate.Deadline, Message: "the answer came after the deadline's", Degraded: status == job.Degraded,
 	}
 }
 

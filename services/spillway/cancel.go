@@ -33,20 +33,33 @@ func (c *cancelCmd) Run(ctx context.Context, g *globals) error {
 		return err
 	}
 	defer conn.Close()
-	var worst error
+	failed := 0
+	var last error
 	for _, id := range c.IDs {
 		err := c.cancel(ctx, g, conn, id)
 		if ctx.Err() != nil {
 			return err
 		}
-		if err != nil && len(c.IDs) > 1 {
+		if err == nil {
+			continue
+		}
+		failed, last = failed+1, err
+		if len(c.IDs) > 1 {
 			g.note("%s", err)
 		}
-		if err != nil {
-			worst = err
-		}
 	}
-	return quiet(worst)
+	if failed > 0 && len(c.IDs) > 1 {
+		return exit(codeOf(last), "%d of %s not cancelled", failed, count(len(c.IDs), "id"))
+	}
+	return quiet(last)
+}
+
+// codeOf is the exit code of an error.
+func codeOf(err error) int {
+	if e, ok := errors.AsType[*exitError](err); ok {
+		return e.code
+	}
+	return exitFailed
 }
 
 func (c *cancelCmd) cancel(ctx context.Context, g *globals, conn *broker.Conn, id string) error {

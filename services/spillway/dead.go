@@ -2,15 +2,10 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"spillway/pkg/broker"
 	"spillway/pkg/fate"
@@ -28,12 +23,12 @@ type deadCmd struct {
 
 // deadFilter picks dead letters. The zero value picks all.
 type deadFilter struct {
-	Task      []string      `help:"Only those of these tasks."`
-	Stage     []string      `help:"Only those of these stages."`
-	Code      []string      `help:"Only those with these error codes."`
-	OlderThan time.Duration `help:"Only those older than this." placeholder:"1h"`
-	Since     time.Duration `help:"Only those younger than this." placeholder:"24h"`
-	Degraded  *bool         `help:"Only those whose client got a degraded answer; --no-degraded: only those that got none." negatable:""`
+	Task      []string      `env:"-" help:"Only those of these tasks."`
+	Stage     []string      `env:"-" help:"Only those of these stages."`
+	Code      []string      `env:"-" help:"Only those with these error codes."`
+	OlderThan time.Duration `env:"-" help:"Only those older than this." placeholder:"1h"`
+	Since     time.Duration `env:"-" help:"Only those younger than this." placeholder:"24h"`
+	Degraded  *bool         `env:"-" help:"Only those whose client got a degraded answer; --no-degraded: only those that got none." negatable:""`
 }
 
 func (f deadFilter) isEmpty() bool {
@@ -89,134 +84,19 @@ func (f deadFilter) subjects() []string {
 	return slices.Compact(subjects)
 }
 
-func (f deadFilter) picks(l *letter) bool {
-	switch {
-	case len(f.Code) > 0 && !slices.Contains(f.Code, string(l.Code)):
-		return false
-	case f.OlderThan > 0 && time.Since(l.stored) < f.OlderThan:
-		return false
-	}
-	return f.Degraded == nil || *f.Degraded == l.Degraded
-}
-
-// letter is what a list shows of a dead letter: not its prompts and inputs.
-type letter struct {
-	Stage    string    `json:"stage"`
-	Code     fate.Code `json:"code"`
-	Message  string    `json:"message"`
-	Degraded bool      `json:"degraded"`
-	Job      *struct {
-		Run     int       `json:"run"`
-		Usage   job.Usage `json:"usage"`
-		CostUSD float64   `json:"cost_usd"`
-	} `json:"job"`
-
-	id, task string
-	sequence uint64
-	stored   time.Time
-}
-
-func (l *letter) run() int {
-	if l.Job == nil {
-		return 0
-	}
-	return max(l.Job.Run, 1)
-}
-
-// row is a letter as --json lists it.
-func (l *letter) row() map[string]any {
-	row := map[string]any{
-		"id": l.id, "task": l.task, "stage": l.Stage, "code": l.Code, "message": l.Message, "run": l.run(),
-		"degraded": l.Degraded, "at": l.stored.UTC(), "sequence": l.sequence,
-	}
-	if l.Job != nil {
-		row["cost_usd"], row["calls"] = l.Job.CostUSD, l.Job.Usage.Calls
-	}
-	return row
-}
-
-// Bounds of one pull of dead letters: memory, not speed.
-const (
-	pullLetters   = 256
-	pullBytes     = 16 << 20
-	quietLetters  = 2 * time.Second
-	patientQuiets = 5
-)
-
-// letters calls each for every picked dead letter, the oldest first, as they are stored now.
+// letters calls each for every picked dead letter, the oldest first.
 func (f deadFilter) letters(ctx context.Context, conn *broker.Conn, each func(*letter) error) error {
-	cfg := jetstream.OrderedConsumerConfig{FilterSubjects: f.subjects()}
-	if f.Since > 0 {
-		start := time.Now().Add(-f.Since)
-		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &start
-	}
-	c, err := conn.JS.OrderedConsumer(ctx, broker.DeadStream, cfg)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", broker.DeadStream, err)
-	}
-	if c.CachedInfo().NumPending == 0 {
-		return nil
-	}
-	messages, err := c.Messages(jetstream.PullMaxMessagesWithBytesLimit(pullLetters, pullBytes))
-	if err != nil {
-		return fmt.Errorf("read %s: %w", broker.DeadStream, err)
-	}
-	defer messages.Stop()
-	for {
-		m, err := nextLetter(ctx, c, messages)
-		if err != nil || m == nil {
-			return err
-		}
-		l, pending, err := readLetter(m)
-		if err != nil {
-			return err
-		}
-		if f.OlderThan > 0 && time.Since(l.stored) < f.OlderThan {
-			return nil // what follows is younger still
-		}
-		if f.picks(l) {
-			if err := each(l); err != nil {
-				return err
-			}
-		}
-		if pending == 0 {
+	return readLetters(ctx, conn, f.subjects(), f.Since, func(l *letter) error {
+		switch {
+		case f.OlderThan > 0 && time.Since(l.stored) < f.OlderThan:
+			return errEnough // what follows is younger still
+		case len(f.Code) > 0 && !slices.Contains(f.Code, string(l.Code)):
+			return nil
+		case f.Degraded != nil && *f.Degraded != l.Degraded:
 			return nil
 		}
-	}
-}
-
-// nextLetter returns the next message; nil when those that were to come are gone.
-func nextLetter(ctx context.Context, c jetstream.Consumer, messages jetstream.MessagesContext) (jetstream.Msg, error) {
-	for quiets := 0; ; quiets++ {
-		m, err := messages.Next(jetstream.NextMaxWait(quietLetters))
-		if err == nil {
-			return m, nil
-		}
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		if !errors.Is(err, nats.ErrTimeout) || quiets == patientQuiets {
-			return nil, fmt.Errorf("read %s: %w", broker.DeadStream, err)
-		}
-		if info, err := c.Info(ctx); err == nil && info.NumPending == 0 {
-			return nil, nil
-		}
-	}
-}
-
-func readLetter(m jetstream.Msg) (*letter, uint64, error) {
-	md, err := m.Metadata()
-	if err != nil {
-		return nil, 0, fmt.Errorf("read %s: %w", broker.DeadStream, err)
-	}
-	l := &letter{
-		task: broker.Token(m.Subject(), 3), id: broker.Token(m.Subject(), 4), sequence: md.Sequence.Stream, stored: md.Timestamp,
-	}
-	if err := json.Unmarshal(m.Data(), l); err != nil {
-		// Listed all the same: it can be looked at with any NATS client, and removed.
-		l.Stage, l.Code, l.Message = broker.Token(m.Subject(), 2), fate.Undecodable, "not a dead letter: "+err.Error()
-	}
-	return l, md.NumPending, nil
+		return each(l)
+	})
 }
 
 // deadLsCmd lists dead letters.
@@ -224,7 +104,7 @@ type deadLsCmd struct {
 	natsFlags
 	deadFilter
 	Limit int    `help:"How many are listed, the newest of them; 0: all." default:"100" placeholder:"N"`
-	By    string `help:"Print counts instead: by code, task or stage." enum:",code,task,stage" default:""`
+	By    string `env:"-" help:"Print counts instead: by code, task or stage." enum:",code,task,stage" default:""`
 }
 
 // Run prints a table, or JSON lines.

@@ -148,7 +148,7 @@ func unanswered(r *job.Result) error {
 func (g *globals) showHistory(events []job.Event) error {
 	t := newTable(g.stdout, "run", "at", "kind", "where", "queued", "took", "tokens", "outcome")
 	for _, e := range events {
-		t.row(max(e.Run, 1), e.At.Local().Format("15:04:05.000"), e.Kind, whereOf(e), ms(e.QueuedMS), ms(e.TookMS), tokensOf(e), outcomeOf(e))
+		t.row(max(e.Run, 1), e.At.Local().Format("15:04:05.000"), e.Kind, whereOf(e), ms(e.QueuedMS), ms(e.TookMS), tokensOf(e), dash(outcomeOf(e)))
 	}
 	return t.flush()
 }

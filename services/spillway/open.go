@@ -45,10 +45,19 @@ func (f natsFlags) lookFor(ctx context.Context, conn *broker.Conn, stream string
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		return fmt.Errorf("the streams are not there (no %s at %s): start `spillway up` or run `spillway broker init`", stream, maskURLs(f.NATS))
-	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrJetStreamNotEnabled), errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount):
-		return fmt.Errorf("the server at %s has no JetStream: start it with `nats-server -js`, or use `spillway up`", maskURLs(f.NATS))
+	case hasNoJetStream(err):
+		return f.noJetStream()
 	}
 	return nil
+}
+
+// hasNoJetStream reports whether err is the answer of a server without JetStream: none at all.
+func hasNoJetStream(err error) bool {
+	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount)
+}
+
+func (f natsFlags) noJetStream() error {
+	return fmt.Errorf("the server at %s has no JetStream: start it with `nats-server -js`, or use `spillway up`", maskURLs(f.NATS))
 }
 
 // maskURLs hides the passwords and tokens in a list of URLs.

@@ -18,7 +18,7 @@ type resultCmd struct {
 	Wait    bool          `help:"Wait for it."`
 	Timeout time.Duration `help:"How long --wait waits." default:"1m"`
 	Run_    int           `name:"run" env:"-" help:"Take no result of an earlier run than this: runs above 1 are replays." default:"1" placeholder:"N"`
-	History bool          `help:"Print what happened to the job: every hop, call, verdict and rung."`
+	History bool          `env:"-" help:"Print what happened to the job: every hop, call, verdict and rung."`
 }
 
 // Run prints the result, or says what is known instead.
@@ -148,5 +148,5 @@ func (c *resultCmd) queued(ctx context.Context, conn *broker.Conn) string {
 	if n == 0 {
 		return ""
 	}
-	return fmt.Sprintf("; but %s for admission, it may be among them (`spillway broker check`)", count(int(n), "request")+" wait")
+	return fmt.Sprintf("; or it waits for admission, as %s do now (`spillway broker check`)", count(int(n), "request"))
 }

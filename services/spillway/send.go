@@ -10,7 +10,6 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"spillway/pkg/broker"
-	"spillway/pkg/client"
 	"spillway/pkg/fate"
 	"spillway/pkg/job"
 	"spillway/pkg/stage"
@@ -18,6 +17,9 @@ import (
 
 // publishTimeout bounds the wait for one PubAck: it is longer than an election.
 const publishTimeout = 30 * time.Second
+
+// dedupePause is longer than the window in which JetStream itself swallows an id that it knows.
+const dedupePause = 150 * time.Millisecond
 
 // request is one request to be published.
 type request struct {
@@ -36,7 +38,7 @@ func (q *request) readBody() error {
 		Session string  `json:"session"`
 	}
 	if err := json.Unmarshal(q.body, &told); err != nil {
-		return fmt.Errorf("%w: it must be an object like {\"input\": …}, with texts for id, lane and session: %w", errBadLine, err)
+		return badf("not a request like {\"input\": …}, with texts for id, lane and session: %w", err)
 	}
 	q.session = told.Session
 	if told.Lane == job.Batch || told.Lane == job.Interactive {
@@ -46,10 +48,10 @@ func (q *request) readBody() error {
 		return nil
 	}
 	if !job.IsID(*told.ID) {
-		return fmt.Errorf("%w: its id must match [A-Za-z0-9_-]{1,64}", errBadLine)
+		return badf("not a request: its id must match [A-Za-z0-9_-]{1,64}")
 	}
 	if q.id != "" && q.id != *told.ID {
-		return fmt.Errorf("%w: --id and the body's id differ", errBadLine)
+		return badf("not this request: --id and the body's id differ")
 	}
 	q.id, q.own = *told.ID, true
 	return nil
@@ -58,17 +60,17 @@ func (q *request) readBody() error {
 // sender publishes requests; their results arrive at its collector.
 type sender struct {
 	conn    *broker.Conn
-	client  *client.Client
 	results *collector // nil: nobody waits
 }
 
-func newSender(conn *broker.Conn) *sender { return &sender{conn: conn, client: client.New(conn)} }
+func newSender(conn *broker.Conn) *sender { return &sender{conn: conn} }
 
 // send publishes one request and returns once it is acknowledged. Of an id that was used before it waits
 // for ingest's word whether this is a duplicate, whose result is then awaited, or a conflict.
 func (s *sender) send(ctx context.Context, q request) error {
 	if s.results == nil {
-		return s.publish(ctx, q)
+		_, err := s.publish(ctx, q)
+		return err
 	}
 	if q.own {
 		_, _, err := s.conn.Marker(ctx, q.id)
@@ -80,23 +82,35 @@ func (s *sender) send(ctx context.Context, q request) error {
 		}
 	}
 	s.results.expect(awaited{id: q.id, task: q.task, run: 1, line: q.line})
-	if err := s.publish(ctx, q); err != nil {
+	swallowed, err := s.publish(ctx, q)
+	if err != nil || swallowed {
 		s.results.forget(q.id)
+	}
+	switch {
+	case err != nil:
 		return err
+	case swallowed:
+		return s.resend(ctx, q)
 	}
 	s.results.begin(q.id, false)
 	return nil
 }
 
-func (s *sender) publish(ctx context.Context, q request) error {
-	_, err := s.client.Publish(ctx, q.lane, q.task, q.id, q.body)
+// publish stores a request. swallowed: JetStream took one with this id a moment ago, and ingest will not
+// see the new one.
+func (s *sender) publish(ctx context.Context, q request) (swallowed bool, err error) {
+	ack, err := s.conn.Publish(ctx, &nats.Msg{
+		Subject: broker.RequestSubject(q.lane, q.task), Data: q.body, Header: nats.Header{broker.MsgIDHeader: {q.id}},
+	})
 	switch {
+	case err == nil:
+		return ack.Duplicate && q.own, nil
 	case errors.Is(err, broker.ErrTooLarge):
-		return fmt.Errorf("%w: it has %s, a request has at most %s", errBadLine, size(len(q.body)), size(job.MaxRequestBytes))
+		return false, badf("larger than the server takes: it has %s, a request has at most %s", size(len(q.body)), size(job.MaxRequestBytes))
 	case errors.Is(err, context.DeadlineExceeded):
-		return fmt.Errorf("the request was not acknowledged within %s: JetStream does not answer (`spillway broker check`)", publishTimeout)
+		return false, fmt.Errorf("the request was not acknowledged within %s: JetStream does not answer (`spillway broker check`)", publishTimeout)
 	}
-	return err
+	return false, fmt.Errorf("the request was not acknowledged: %w", err)
 }
 
 // resend publishes a request under an id that was admitted before. Its stored result must not be taken
@@ -111,9 +125,19 @@ func (s *sender) resend(ctx context.Context, q request) error {
 	if err := flush(ctx, s.conn); err != nil {
 		return fmt.Errorf("subscribe to the progress of %s: %w", q.id, err)
 	}
-	if err := s.publish(ctx, q); err != nil {
-		return err
+	for swallowed := true; swallowed; {
+		if swallowed, err = s.publish(ctx, q); err != nil {
+			return err
+		}
+		if swallowed && sleep(ctx, dedupePause) != nil {
+			break
+		}
 	}
+	return s.verdict(ctx, q, events)
+}
+
+// verdict waits for ingest's word on an id that was used before.
+func (s *sender) verdict(ctx context.Context, q request, events <-chan *nats.Msg) error {
 	for {
 		select {
 		case m := <-events:

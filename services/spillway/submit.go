@@ -20,10 +20,10 @@ type submitCmd struct {
 	Task  string `arg:"" help:"Name of the task."`
 	Input string `arg:"" optional:"" name:"JSON|-" help:"The input as JSON. Without it, or with -, standard input is read: one input a line. Results then carry {\"line\": n} as metadata."`
 
-	Request     bool          `help:"The argument, or each line, is a whole request: {\"input\": …, \"session\": …}."`
+	Request     bool          `env:"-" help:"The argument, or each line, is a whole request: {\"input\": …, \"session\": …}."`
 	ID          string        `name:"id" env:"-" help:"Id of the request, [A-Za-z0-9_-]{1,64}; default: a new ULID." placeholder:"ID"`
-	Session     string        `help:"Conversation that the request belongs to."`
-	Deadline    string        `help:"How long the answer may take, from the acknowledgement; default: the task's." placeholder:"30s"`
+	Session     string        `env:"-" help:"Conversation that the request belongs to."`
+	Deadline    string        `env:"-" help:"How long the answer may take, from the acknowledgement; default: the task's." placeholder:"30s"`
 	Batch       bool          `help:"Use the batch lane."`
 	Tenant      string        `help:"Label of the tenant."`
 	CacheBypass bool          `help:"Take no answer from the cache, and leave none there."`
@@ -68,13 +68,20 @@ func (c *submitCmd) check() error {
 	return nil
 }
 
-// errBadLine marks what is wrong with an input, not with the pipeline.
-var errBadLine = errors.New("not a request")
+// badInput is what is wrong with an input, not with the pipeline.
+type badInput struct{ error }
+
+func badf(format string, args ...any) error { return badInput{fmt.Errorf(format, args...)} }
+
+func isBadInput(err error) bool {
+	_, ok := errors.AsType[badInput](err)
+	return ok
+}
 
 // request makes a request of the argument, or of a line of standard input (from 1; 0: the argument).
 func (c *submitCmd) request(text []byte, line int) (request, error) {
 	if _, err := schema.Decode(text); err != nil {
-		return request{}, fmt.Errorf("%w: not JSON: %w", errBadLine, err)
+		return request{}, badf("not JSON: %w", err)
 	}
 	q := request{task: c.Task, lane: job.Interactive, id: c.ID, own: c.ID != "", session: c.Session, line: line, body: text}
 	if c.Batch {
@@ -104,7 +111,7 @@ func (c *submitCmd) wrap(q *request) error {
 	}
 	body, err := json.Marshal(whole)
 	if err != nil {
-		return fmt.Errorf("%w: %w", errBadLine, err)
+		return badf("no request can be made of it: %w", err)
 	}
 	q.body = body
 	return nil
@@ -114,7 +121,7 @@ func (c *submitCmd) wrap(q *request) error {
 func (c *submitCmd) runOne(ctx context.Context, g *globals, conn *broker.Conn) error {
 	q, err := c.request([]byte(c.Input), 0)
 	if err != nil {
-		return exit(exitUsage, "the argument is %w (a text needs quotes of its own: '\"…\"')", err)
+		return exit(exitUsage, "the argument is %w; a text needs quotes of its own: '\"…\"'", err)
 	}
 	s := newSender(conn)
 	if c.Wait {

@@ -21,7 +21,7 @@ const (
 	fullPause = 500 * time.Millisecond
 )
 
-var errLineTooLong = fmt.Errorf("%w: it is longer than %s, the most for a line", errBadLine, size(maxLineBytes))
+var errLineTooLong = badf("longer than %s, the most for a line", size(maxLineBytes))
 
 // lineReader reads lines and goes on after one that is too long.
 type lineReader struct {
@@ -135,7 +135,7 @@ func (l *lines) publishAll(ctx context.Context, in *lineReader) (n int) {
 		}
 		if err != nil {
 			l.tell(ctx, request{line: line}, err)
-			if errors.Is(err, errBadLine) {
+			if isBadInput(err) {
 				continue
 			}
 			return n
@@ -163,7 +163,7 @@ func (l *lines) claim(q request) error {
 		return nil
 	}
 	if before, taken := l.ids[q.id]; taken {
-		return fmt.Errorf("%w: line %d has the same id %s", errBadLine, before, q.id)
+		return badf("line %d has the same id %s", before, q.id)
 	}
 	l.ids[q.id] = q.line
 	return nil

@@ -13,6 +13,7 @@ type tally struct {
 	started      time.Time
 	acknowledged int // and not awaited
 	faults       int // no result
+	refused      int // replays that were not ordered
 	byStatus     map[job.Status]int
 	calls, late  int
 	costUSD      float64
@@ -30,7 +31,7 @@ func (t *tally) add(r *job.Result) {
 }
 
 func (t *tally) total() int {
-	n := t.acknowledged + t.faults
+	n := t.acknowledged + t.faults + t.refused
 	for _, k := range t.byStatus {
 		n += k
 	}
@@ -47,7 +48,7 @@ func (g *globals) summary(t *tally) {
 	if g.cli.JSON {
 		line := map[string]any{
 			"event": "summary", "requests": t.total(), "took_ms": took.Milliseconds(), "by_status": t.byStatus,
-			"acknowledged": t.acknowledged, "without_result": t.faults, "late": t.late, "calls": t.calls, "cost_usd": t.costUSD,
+			"acknowledged": t.acknowledged, "without_result": t.faults, "refused": t.refused, "late": t.late, "calls": t.calls, "cost_usd": t.costUSD,
 		}
 		_ = json.NewEncoder(g.stderr).Encode(line) // a closed standard error has no reader to miss it
 		return
@@ -65,6 +66,7 @@ func (g *globals) summary(t *tally) {
 	}
 	part(t.acknowledged, "acknowledged")
 	part(t.faults, "without a result")
+	part(t.refused, "refused")
 	part(t.late, "late")
 	if t.calls > 0 {
 		text += fmt.Sprintf("; %s, $%.5f", count(t.calls, "call"), t.costUSD)

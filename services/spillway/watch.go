@@ -20,10 +20,10 @@ const watchBuffer = 8192
 // watchCmd follows results.
 type watchCmd struct {
 	natsFlags
-	Task     string `help:"Only those of this task."`
+	Task     string `env:"-" help:"Only those of this task."`
 	ID       string `name:"id" env:"-" help:"Only those of this id." placeholder:"ID"`
 	Progress bool   `help:"Show progress too: an event a hop."`
-	Count    int    `help:"End after this many results; 0: at Ctrl-C." placeholder:"N"`
+	Count    int    `env:"-" help:"End after this many results; 0: at Ctrl-C." placeholder:"N"`
 }
 
 // Run prints a line a result until ctx ends.

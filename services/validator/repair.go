@@ -10,9 +10,9 @@ import (
 	"spillway/pkg/task"
 )
 
-// maxRepairBytes bounds what is repaired: jsonrepair copies its output with each comma (32 KiB of nothing
-// but members: 0.2 s).
-const maxRepairBytes = 32 << 10
+// maxRepairBytes bounds what is repaired: jsonrepair copies its output with each member (64 KiB of nothing
+// but short members: 0.2 s).
+const maxRepairBytes = 64 << 10
 
 // repair wins the value of a piece of text that is nearly JSON, if two readers that know nothing of each
 // other find the same one, and if it satisfies the schema as it is.

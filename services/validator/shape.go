@@ -64,7 +64,7 @@ func shapeAt(o *task.Output, value any, fault *schema.Violation) (note string) {
 	if !found || fault.Pointer == "" {
 		return ""
 	}
-	if part == nil && o.OptionalNull == drop && remove(value, fault.Pointer) {
+	if part == nil && remove(value, fault.Pointer) {
 		// Was the property required, the next pass says so, and the answer is judged as it came.
 		return "dropped the null of " + fault.Pointer
 	}

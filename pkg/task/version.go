@@ -1,0 +1,141 @@
+package task
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"hash"
+	"maps"
+	"slices"
+
+	"spillway/pkg/schema"
+)
+
+// Lengths of hashes, in bytes.
+const (
+	versionBytes = 4
+	keyBytes     = 16
+)
+
+// digest hashes parts so that their borders count: "a","bc" differs from "ab","c".
+type digest struct{ hash.Hash }
+
+func newDigest() digest { return digest{sha256.New()} }
+
+func (d digest) part(text []byte) {
+	var length [8]byte
+	binary.BigEndian.PutUint64(length[:], uint64(len(text)))
+	d.Write(length[:])
+	d.Write(text)
+}
+
+func (d digest) text(text string) { d.part([]byte(text)) }
+
+func (d digest) hex(bytes int) string { return hex.EncodeToString(d.Sum(nil)[:bytes]) }
+
+// stamp computes the hashes of a task.
+func (s *Set) stamp(t *Task) {
+	t.Version = s.version(t)
+	t.ShapeHash = s.shape(t)
+}
+
+// version hashes the files as they are, so that it does not depend on how they are decoded, and the resolved
+// entries of the models that the task may call.
+func (s *Set) version(t *Task) string {
+	d := newDigest()
+	for _, name := range slices.Sorted(maps.Keys(t.Files)) {
+		d.text(name)
+		d.part(t.Files[name])
+	}
+	for _, name := range t.names() {
+		d.text(name)
+		if model, ok := s.Models[name]; ok {
+			d.part(model.entry)
+		}
+	}
+	return d.hex(versionBytes)
+}
+
+// shape hashes what shapes an answer besides its input.
+func (s *Set) shape(t *Task) string {
+	d := newDigest()
+	d.part(t.Files[promptFile])
+	if t.OutputSchema != nil {
+		d.part(t.OutputSchema.Source())
+	}
+	d.text(t.Output.Format)
+	d.text(t.Model)
+	if model, ok := s.Models[t.Model]; ok {
+		d.text(model.Provider)
+		d.text(model.ID)
+	}
+	parameters, err := json.Marshal(t.Parameters)
+	if err != nil { // numbers, texts and pointers to them always have a form in JSON
+		panic("parameters without a form in JSON: " + err.Error())
+	}
+	d.part(parameters)
+	return d.hex(keyBytes)
+}
+
+// CacheKey is the name under which the answer to an input is kept: 32 hexadecimal digits. input is canonical
+// JSON; session a digest of what the session adds to the prompt, "" without one.
+func (t *Task) CacheKey(tenant string, input []byte, session string) string {
+	d := newDigest()
+	if t.Cache.Scope == "everyone" {
+		tenant = ""
+	}
+	d.text(t.Name)
+	d.text(tenant)
+	d.text(t.ShapeHash)
+	d.text(session)
+	value, err := schema.Decode(input)
+	if len(t.Cache.Key) == 0 || err != nil {
+		d.part(input)
+		return d.hex(keyBytes)
+	}
+	for _, pointer := range t.Cache.Key {
+		d.text(pointer)
+		part, found := schema.Lookup(value, pointer)
+		if !found {
+			d.text("") // no JSON value is empty
+			continue
+		}
+		text, err := Canonical(part)
+		if err != nil {
+			text = input
+		}
+		d.part(text)
+	}
+	return d.hex(keyBytes)
+}
+
+// resolvedEntry is a model's entry over the defaults, as canonical JSON. It is made from what is written, not
+// from what was understood, so that it stays the same when Spillway learns new keys.
+func resolvedEntry(defaults, own map[string]any) []byte {
+	text, err := Canonical(overlay(defaults, own))
+	if err != nil { // what a YAML node gives is always JSON
+		panic("a model's entry has no form in JSON: " + err.Error())
+	}
+	return text
+}
+
+// overlay puts own over defaults, mapping by mapping.
+func overlay(defaults, own map[string]any) map[string]any {
+	all := maps.Clone(defaults)
+	if all == nil {
+		all = map[string]any{}
+	}
+	for key, value := range own {
+		below, isMapping := all[key].(map[string]any)
+		above, both := value.(map[string]any)
+		switch {
+		case isMapping && both:
+			all[key] = overlay(below, above)
+		case isMapping && value == nil: // `breaker:` without a value is absent
+		default:
+			all[key] = value
+		}
+	}
+	return all
+}

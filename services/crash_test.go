@@ -1,0 +1,432 @@
+package services_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"spillway/pkg/broker"
+	"spillway/pkg/broker/brokertest"
+	"spillway/pkg/fakellm"
+	"spillway/pkg/fate"
+	"spillway/pkg/job"
+)
+
+// findings are what an audit found wrong, by kind.
+type findings map[string][]string
+
+// The kinds of findings.
+const (
+	lost     = "acknowledged, and no result is stored"
+	doubled  = "more than one result of a run"
+	unheard  = "a result that a connected subscriber did not get"
+	foreign  = "a result that is not the request's own"
+	overpaid = "more calls than policy and kills explain"
+	overdue  = "answered at a deadline that was far away"
+	unasked  = "a result that nobody asked for"
+)
+
+func (f findings) add(kind, format string, args ...any) {
+	f[kind] = append(f[kind], fmt.Sprintf(format, args...))
+}
+
+// report fails the test with what was found, a few of each kind.
+func (f findings) report(t *testing.T) {
+	t.Helper()
+	for _, kind := range slices.Sorted(maps.Keys(f)) {
+		found := f[kind]
+		t.Errorf("%s: %d\n\t%s", kind, len(found), strings.Join(found[:min(len(found), 5)], "\n\t"))
+	}
+}
+
+// storedResult is a result as the stream has it.
+type storedResult struct {
+	job.Result
+	stored time.Time
+}
+
+// results reads what LLM_RESULTS holds, and the number of messages that it ever took.
+func (x *ordeal) results() (byID map[string]storedResult, ever uint64) {
+	x.t.Helper()
+	s, err := x.conn.JS.Stream(x.t.Context(), "LLM_RESULTS")
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	byID, ever = map[string]storedResult{}, s.CachedInfo().State.LastSeq
+	for seq := s.CachedInfo().State.FirstSeq; seq <= ever; seq++ {
+		m, err := s.GetMsg(x.t.Context(), seq)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue // superseded
+		}
+		if err != nil {
+			x.t.Fatalf("read result %d: %v", seq, err)
+		}
+		r := storedResult{stored: m.Time}
+		if err := json.Unmarshal(m.Data, &r.Result); err != nil {
+			x.t.Fatalf("result %d is no JSON: %v", seq, err)
+		}
+		byID[r.ID] = r
+	}
+	return byID, ever
+}
+
+// readCalls fetches the providers' records before they are forgotten.
+func (x *ordeal) readCalls() {
+	records := [2][]fakellm.Request{x.first.Requests(""), x.second.Requests("")}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for provider, calls := range records {
+		for _, c := range calls {
+			x.calls[fmt.Sprintf("%d/%d", provider, c.N)] = c
+		}
+	}
+}
+
+// audit compares what was asked with what is stored, what was heard and what was paid. blamed says which
+// kills may have cost a call.
+func (x *ordeal) audit(blamed func(kill) bool) findings {
+	x.t.Helper()
+	x.readCalls()
+	results, ever := x.results()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	f := findings{}
+	calls := x.callTimes()
+	repeated, held := 0, 0
+	for id := range x.acknowledged {
+		r, ok := results[id]
+		if !ok {
+			f.add(lost, "%s %q", id, x.tried[id].text)
+			continue
+		}
+		f.delivered(x.witness, r)
+		f.own(x.tried[id], r)
+		repeated += f.paid(r, calls[fakellm.Nonce(x.tried[id].text)], x.kills, blamed)
+	}
+	for id := range results {
+		if _, ok := x.tried[id]; !ok {
+			f.add(unasked, "%s", id)
+		}
+	}
+	if ever != uint64(len(results)) {
+		f.add(doubled, "the stream took %d results of %d ids", ever, len(results))
+	}
+	for _, k := range x.kills {
+		if blamed(k) {
+			held += k.held
+		}
+	}
+	if repeated > held {
+		f.add(overpaid, "%d calls repeated, %d messages held by the killed", repeated, held)
+	}
+	x.t.Logf("%d requests, %d acknowledged, %d results, %d calls of which %d repeated, %d kills, %d messages held at them",
+		len(x.tried), len(x.acknowledged), len(results), len(x.calls), repeated, len(x.kills), held)
+	return f
+}
+
+// callTimes are the moments of the calls for each nonce. It fails the test when records are missing.
+func (x *ordeal) callTimes() map[string][]time.Time {
+	times := map[string][]time.Time{}
+	for _, c := range x.calls {
+		times[c.Nonce] = append(times[c.Nonce], c.At)
+	}
+	for _, at := range times {
+		slices.SortFunc(at, time.Time.Compare)
+	}
+	if n := x.first.Counts().Calls + x.second.Counts().Calls; n != len(x.calls) {
+		x.t.Errorf("the providers counted %d calls, the test has the records of %d", n, len(x.calls))
+	}
+	return times
+}
+
+// delivered checks that each kind of subscriber got the result of run 1 once.
+func (f findings) delivered(w *witness, r storedResult) {
+	if r.Run != 1 {
+		f.add(doubled, "%s has run %d", r.ID, r.Run)
+	}
+	core, stored := w.heardOf(r.ID, 1)
+	if core > 1 || stored > 1 {
+		f.add(doubled, "%s: %d messages on the subject, %d from the consumer", r.ID, core, stored)
+	}
+	if stored == 0 || core == 0 && !w.wasAway(r.stored) {
+		f.add(unheard, "%s, stored %s: %d messages on the subject, %d from the consumer", r.ID, r.stored.Format(time.StampMilli), core, stored)
+	}
+}
+
+// own checks that the result is this request's and nobody else's.
+func (f findings) own(q asked, r storedResult) {
+	switch {
+	case string(r.Metadata) != fmt.Sprint(q.n):
+		f.add(foreign, "%s: metadata %s of request %d", r.ID, r.Metadata, q.n)
+	case r.Source == job.FromModel && !answersTo(&r.Result, q.text):
+		f.add(foreign, "%s: output %s for %q", r.ID, r.Output, q.text)
+	case r.Status == job.Succeeded && r.Source != job.FromModel, r.Status == job.Cancelled, r.Status == job.Rejected:
+		f.add(foreign, "%s: %s from %q", r.ID, r.Status, r.Source)
+	case r.Error != nil && r.Error.Code == fate.Deadline, r.Degraded != nil && r.Degraded.Reason == fate.Deadline:
+		f.add(overdue, "%s: %s, finished %s", r.ID, r.Status, r.FinishedAt.Format(time.StampMilli))
+	}
+}
+
+// maxCalls is max_calls of the rig's tasks.
+const maxCalls = 6
+
+// paid compares the calls that the provider counted with those that the result accounts for, and returns
+// how many more they are. Each of them needs a kill between it and the call before it.
+func (f findings) paid(r storedResult, calls []time.Time, kills []kill, blamed func(kill) bool) int {
+	if r.Usage.Calls > maxCalls {
+		f.add(overpaid, "%s: %d calls in its account", r.ID, r.Usage.Calls)
+	}
+	explained := 0
+	for i := 1; i < len(calls); i++ {
+		if slices.ContainsFunc(kills, func(k kill) bool { return blamed(k) && k.at.After(calls[i-1]) && k.at.Before(calls[i]) }) {
+			explained++
+		}
+	}
+	repeated := len(calls) - r.Usage.Calls
+	if repeated > explained {
+		f.add(overpaid, "%s: %d calls counted by the providers, %d in its account, %d kills between them", r.ID, len(calls), r.Usage.Calls, explained)
+	}
+	return max(repeated, 0)
+}
+
+// callsOf says for which kills calls are repeated while the server lives: those of inference.
+func callsOf(k kill) bool { return k.what == broker.Inference }
+
+// deaths is how often a stage dies at a point.
+const deaths = 20
+
+// dieAt runs the pipeline with the named stages as processes that die at a kill point again and again, the
+// others in this process, until all of them died so often and the traffic is answered.
+func (x *ordeal) dieAt(p *processes, names []string, deaths int, env func(stage string, rng *rand.Rand) []string) {
+	x.t.Helper()
+	var others []string
+	for _, name := range x.stageNames() {
+		if !slices.Contains(names, name) {
+			others = append(others, name)
+		}
+	}
+	if len(others) > 0 {
+		x.run(others...)
+	}
+	var left atomic.Int64
+	left.Store(int64(len(names) * deaths))
+	var all sync.WaitGroup
+	ctx, stop := context.WithCancel(x.t.Context())
+	stopAll := func() { stop(); all.Wait() }
+	x.t.Cleanup(stopAll)
+	for _, name := range names {
+		all.Go(func() { x.supervise(ctx, p, name, deaths, &left, env) })
+	}
+	stopTraffic := x.traffic(30, requests())
+	brokertest.Eventually(x.t, 2*time.Minute, "all stages died as often as they should", func() bool { return left.Load() <= 0 })
+	stopTraffic()
+	x.quiet(time.Minute)
+	stopAll()
+}
+
+func requests() int {
+	if testing.Short() {
+		return 120
+	}
+	return 300
+}
+
+// supervise starts a stage again at once whenever it dies, as an operator's machinery would. It has to
+// die by the environment's kill points; then it runs without them until ctx ends, and drains.
+func (x *ordeal) supervise(ctx context.Context, p *processes, name string, deaths int, left *atomic.Int64, env func(string, *rand.Rand) []string) {
+	hash := fnv.New64a()
+	hash.Write([]byte(name))
+	rng := rand.New(rand.NewPCG(x.seed, hash.Sum64()))
+	for died := 0; ; {
+		var with []string
+		if died < deaths {
+			with = env(name, rng)
+		}
+		c, err := p.start(name, with...)
+		if err != nil {
+			x.t.Error(err)
+			return
+		}
+		select {
+		case <-c.exited:
+		case <-ctx.Done():
+			p.drain([]*child{c})
+			return
+		}
+		if !c.wasKilled() {
+			x.t.Errorf("%s ended by itself: %s", name, c.cmd.ProcessState)
+			return
+		}
+		x.killed(name, x.held(name))
+		if name == broker.Inference {
+			x.readCalls()
+		}
+		died++
+		left.Add(-1)
+	}
+}
+
+// passes is how far into its life a stage dies at most: the ladder is taken by a quarter of the requests.
+func passes(name string) int {
+	if name == broker.Fallback {
+		return 3
+	}
+	return 8
+}
+
+func TestAKillAtAnyPointLosesNothingAndRepeatsNoResult(t *testing.T) {
+	all := []string{broker.Ingest, broker.ContextBuilder, broker.Inference, broker.Validator, broker.Fallback, broker.ResultWriter}
+	for _, round := range []struct {
+		what, point string
+		stages      []string
+	}{
+		{"ingest between the marker and the verdict", "after-marker", []string{broker.Ingest}},
+		// At inference this is between the call and the hand-over.
+		{"every stage between its work and the hand-over", "before-publish", all},
+		{"every stage between the hand-over and the ack", "published-before-ack", all},
+		{"result-writer between the result and the ack", "result-written", []string{broker.ResultWriter}},
+	} {
+		t.Run(round.what, func(t *testing.T) {
+			x := newOrdeal(t, brokertest.Server(t).URL(), 1)
+			x.dieAt(newProcesses(x.rig), round.stages, deaths, func(name string, rng *rand.Rand) []string {
+				return []string{fmt.Sprintf("SPILLWAY_KILLPOINT=%s:%d", round.point, 1+rng.IntN(passes(name)))}
+			})
+			x.audit(callsOf).report(t)
+		})
+	}
+}
+
+// The audit itself is put to the test: a pipeline that acknowledges too early must be caught.
+func TestTheAuditFindsWhatAnEarlyAckLoses(t *testing.T) {
+	x := newOrdeal(t, brokertest.Server(t).URL(), 1)
+	stages := []string{broker.Ingest, broker.ContextBuilder, broker.Validator}
+	x.dieAt(newProcesses(x.rig), stages, deaths, func(_ string, rng *rand.Rand) []string {
+		return []string{"SPILLWAY_PLANT=ack-before-publish", fmt.Sprintf("SPILLWAY_KILLPOINT=acked-before-publish:%d", 4+rng.IntN(8))}
+	})
+	f := x.audit(callsOf)
+	t.Logf("found: %d lost", len(f[lost]))
+	if len(f[lost]) == 0 {
+		t.Errorf("jobs were acknowledged before they were handed over, their stage was killed in between %d times, and none is missed", len(x.kills))
+	}
+}
+
+func TestTheCallsOfAKilledProcessAreTakenUpWithinTenSeconds(t *testing.T) {
+	const jobs = 100
+	r := setup(t, brokertest.Server(t).URL())
+	x := &ordeal{rig: r, witness: watch(t, r.url)}
+	p := newProcesses(r)
+	// Calls that last longer than it takes to start them all; no silence within is long enough for a timeout.
+	r.first.SetLatency(fakellm.Latency{FirstToken: 200 * time.Millisecond, PerToken: 150 * time.Millisecond})
+	r.runAllBut(broker.Inference)
+	inference := p.mustStart(broker.Inference)
+	ids := map[string]string{}
+	for n := range jobs {
+		text := fmt.Sprintf("question %d", n)
+		ids[r.publish(job.Interactive, "toy", "", withDeadline(text, "2m"))] = text
+	}
+	brokertest.Eventually(t, startTimeout, "the process makes all calls", func() bool { return r.first.Counts().InFlight == jobs })
+	inference.end(t, syscall.SIGKILL)
+	killed := time.Now()
+	if n := x.held(broker.Inference); n < jobs*9/10 {
+		t.Errorf("the killed process held %d of %d jobs", n, jobs)
+	}
+	r.first.SetLatency(fakellm.Latency{})
+	p.mustStart(broker.Inference)
+	brokertest.Eventually(t, 10*time.Second-time.Since(killed), "all its jobs have results", func() bool { return r.heard.distinct() == jobs })
+	t.Logf("all %d results %s after the kill", jobs, time.Since(killed).Round(10*time.Millisecond))
+	for id, text := range ids {
+		if heard := r.heard.of(id); len(heard) != 1 || !answersTo(&heard[0], text) {
+			t.Errorf("%s: %d results", id, len(heard))
+		}
+		if n := r.first.Counts().Nonces[fakellm.Nonce(text)]; n > 2 {
+			t.Errorf("%s: %d calls, one kill", id, n)
+		}
+	}
+}
+
+// TestRandomKillsLoseNothing kills stages and the server, at random moments.
+func TestRandomKillsOfStagesAndOfTheServerLoseNothing(t *testing.T) {
+	s := startServer(t)
+	x := newOrdeal(t, s.url(), 1)
+	p := newProcesses(x.rig)
+	rng := rand.New(rand.NewPCG(x.seed, 0))
+	names := x.stageNames()
+	running := map[string]*child{}
+	for _, name := range names {
+		running[name] = p.mustStart(name)
+	}
+	stopTraffic := x.traffic(25, requests())
+	end := time.NewTimer(randomTime())
+	for killing := true; killing; {
+		// The subject of the test: moments that nothing in the pipeline decides.
+		pause := time.NewTimer(time.Duration(100+rng.IntN(900)) * time.Millisecond)
+		select {
+		case <-pause.C:
+			x.killOne(s, p, running, rng)
+		case <-end.C:
+			killing = false
+		}
+		pause.Stop()
+	}
+	stopTraffic()
+	x.revive(p, running)
+	x.quiet(2 * time.Minute)
+	x.audit(func(kill) bool { return true }).report(t)
+	p.drain(slices.Collect(maps.Values(running)))
+}
+
+func randomTime() time.Duration {
+	if testing.Short() {
+		return 12 * time.Second
+	}
+	return 25 * time.Second
+}
+
+// killOne kills the server, or one stage, and starts it again.
+func (x *ordeal) killOne(s *natsProcess, p *processes, running map[string]*child, rng *rand.Rand) {
+	x.t.Helper()
+	x.revive(p, running)
+	x.readCalls()
+	names := x.stageNames()
+	victim := rng.IntN(len(names) + 1)
+	if victim == len(names) {
+		held := 0
+		for _, name := range names {
+			held += x.held(name)
+		}
+		s.kill()
+		x.killed("nats-server", held)
+		s.start()
+		return
+	}
+	name := names[victim]
+	running[name].end(x.t, syscall.SIGKILL)
+	x.killed(name, x.held(name))
+	running[name] = p.mustStart(name)
+}
+
+// revive starts the stages again that ended by themselves: one that finds no server when it starts gives up.
+func (x *ordeal) revive(p *processes, running map[string]*child) {
+	x.t.Helper()
+	for name, c := range running {
+		select {
+		case <-c.exited:
+			x.t.Logf("%s ended by itself: %s", name, c.cmd.ProcessState)
+			running[name] = p.mustStart(name)
+		default:
+		}
+	}
+}

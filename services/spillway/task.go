@@ -1,0 +1,222 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+
+	"spillway/pkg/expr"
+	"spillway/pkg/schema"
+	"spillway/pkg/task"
+)
+
+// taskCmd looks at the task files.
+type taskCmd struct {
+	Ls    taskLsCmd    `cmd:"" help:"List the tasks."`
+	Show  taskShowCmd  `cmd:"" help:"Show one task as it is understood, defaults resolved."`
+	Check taskCheckCmd `cmd:"" help:"Check the task files and their cases, without a model."`
+}
+
+// schemasFlag says which folder is meant.
+type schemasFlag struct {
+	Schemas string `help:"Folder with tasks and models.yaml; default: the ones built in." placeholder:"DIR" type:"path"`
+}
+
+// taskLsCmd lists tasks.
+type taskLsCmd struct{ schemasFlag }
+
+// Run prints a line a task.
+func (c *taskLsCmd) Run(_ context.Context, g *globals) error {
+	set, err := loadTasks(c.Schemas, g.getenv)
+	if err != nil {
+		return err
+	}
+	t := newTable(g.stdout, "name", "version", "model", "lane", "deadline", "ladder", "owner", "description")
+	for _, name := range namesOf(set) {
+		k := set.Tasks[name]
+		if g.cli.JSON {
+			row := settings{
+				{"name", k.Name}, {"version", k.Version}, {"model", k.Model}, {"lane", k.Lane}, {"deadline", short(k.Deadline.Default)},
+				{"ladder", ladderOf(k)}, {"owner", k.Owner}, {"description", k.Description},
+			}
+			if err := g.printJSON(row); err != nil {
+				return quiet(err)
+			}
+			continue
+		}
+		t.row(k.Name, k.Version, k.Model, k.Lane, short(k.Deadline.Default), dash(strings.Join(ladderOf(k), " > ")), dash(k.Owner), k.Description)
+	}
+	if g.cli.JSON {
+		return nil
+	}
+	return quiet(t.flush())
+}
+
+func namesOf(set *task.Set) []string {
+	names := make([]string, 0, len(set.Tasks))
+	for name := range set.Tasks {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
+}
+
+func ladderOf(t *task.Task) []string {
+	rungs := []string{}
+	for _, r := range t.Ladder {
+		if r.Kind == task.RungModel {
+			rungs = append(rungs, r.Model)
+			continue
+		}
+		rungs = append(rungs, r.Kind)
+	}
+	return rungs
+}
+
+func dash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// taskShowCmd shows one task.
+type taskShowCmd struct {
+	schemasFlag
+	Name string `arg:"" help:"Name of the task."`
+}
+
+// Run prints the task in the shape of task.yaml.
+func (c *taskShowCmd) Run(_ context.Context, g *globals) error {
+	set, err := loadTasks(c.Schemas, g.getenv)
+	if err != nil {
+		return err
+	}
+	t, ok := set.Tasks[c.Name]
+	if !ok {
+		return exit(exitNotFound, "there is no task %q; there are %s", c.Name, join(namesOf(set)))
+	}
+	view := viewOf(t, set.Models[t.Model])
+	if g.cli.JSON {
+		return quiet(g.printJSON(view))
+	}
+	text, err := json.Marshal(view)
+	if err != nil {
+		return fmt.Errorf("encode the task: %w", err)
+	}
+	if text, err = yaml.JSONToYAML(text); err != nil {
+		return fmt.Errorf("encode the task: %w", err)
+	}
+	_, err = fmt.Fprint(g.stdout, harmless(string(text)))
+	return quiet(err)
+}
+
+// taskCheckCmd checks a folder.
+type taskCheckCmd struct{ schemasFlag }
+
+// Run prints every fault of the folder and of its cases.
+func (c *taskCheckCmd) Run(_ context.Context, g *globals) error {
+	set, err := loadTasks(c.Schemas, g.getenv)
+	if faults, ok := errors.AsType[task.Faults](err); ok {
+		return quiet(c.report(g, faults))
+	}
+	if err != nil {
+		return err
+	}
+	var faults task.Faults
+	cases := 0
+	for _, name := range namesOf(set) {
+		t := set.Tasks[name]
+		cases += len(t.Cases)
+		for _, k := range t.Cases {
+			for _, message := range checkCase(t, k) {
+				faults = append(faults, task.Fault{File: fmt.Sprintf("tasks/%s/cases/%s.yaml", name, k.Name), Message: message})
+			}
+		}
+	}
+	if len(faults) > 0 {
+		return quiet(c.report(g, faults))
+	}
+	if g.cli.JSON {
+		return quiet(g.printJSON(map[string]int{"tasks": len(set.Tasks), "cases": cases, "faults": 0}))
+	}
+	_, err = fmt.Fprintf(g.stdout, "%s, %s, no faults\n", count(len(set.Tasks), "task"), count(cases, "case"))
+	return quiet(err)
+}
+
+// report prints faults and fails.
+func (c *taskCheckCmd) report(g *globals, faults task.Faults) error {
+	for _, f := range faults {
+		if g.cli.JSON {
+			row := settings{{"file", f.File}, {"line", f.Line}, {"column", f.Column}, {"pointer", f.Pointer}, {"message", f.Message}}
+			if err := g.printJSON(row); err != nil {
+				return err
+			}
+			continue
+		}
+		if _, err := fmt.Fprintln(g.stdout, harmless(f.String())); err != nil {
+			return err
+		}
+	}
+	return exit(exitFailed, "%s in the task files", count(len(faults), "fault"))
+}
+
+// checkCase runs a case as far as no model is needed: the prompt renders, the expected output satisfies
+// schema and rules. Load has checked input and state.
+func checkCase(t *task.Task, k task.Case) []string {
+	var faults []string
+	input, state, err := decodeCase(k)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	data := task.PromptData{Input: input, State: state}
+	if t.OutputSchema != nil {
+		data.Schema = string(t.OutputSchema.Source())
+	}
+	if _, _, _, err := t.Prompt.Render(data); err != nil {
+		faults = append(faults, err.Error())
+	}
+	if k.Expect.Output == nil {
+		return faults
+	}
+	output, err := schema.Decode(k.Expect.Output)
+	if err != nil {
+		return append(faults, "the expected output: "+err.Error())
+	}
+	if t.OutputSchema != nil {
+		for _, v := range t.OutputSchema.Validate(output) {
+			faults = append(faults, fmt.Sprintf("the expected output is off schema at %s: %s", v.Pointer, v.Message))
+		}
+	}
+	vars := expr.Vars{Input: input, Output: output, State: state}
+	for _, rule := range t.Output.Rules {
+		switch holds, err := rule.Expr.Bool(vars); {
+		case err != nil:
+			faults = append(faults, fmt.Sprintf("the rule %s fails on the expected output: %s", rule.Name, err))
+		case !holds:
+			faults = append(faults, fmt.Sprintf("the expected output breaks the rule %s: %s", rule.Name, rule.Say))
+		}
+	}
+	return faults
+}
+
+func decodeCase(k task.Case) (input any, state map[string]any, err error) {
+	if input, err = schema.Decode(k.Input); err != nil {
+		return nil, nil, fmt.Errorf("the input: %w", err)
+	}
+	if len(bytes.TrimSpace(k.State)) == 0 {
+		return input, nil, nil
+	}
+	whole, err := schema.Decode(k.State)
+	if err != nil {
+		return nil, nil, fmt.Errorf("the state: %w", err)
+	}
+	state, _ = whole.(map[string]any) // Load takes no other
+	return input, state, nil
+}

@@ -1,0 +1,96 @@
+package validator
+
+import (
+	"strings"
+	"testing"
+)
+
+const nested = `{"type":"object","additionalProperties":false,"required":["items"],"properties":{
+	"items":{"type":"array","items":{"type":"object","additionalProperties":false,"required":["id"],
+		"properties":{"id":{"type":"integer"},"note":{"type":"string"},"done":{"type":"boolean"},"any":{}}}},
+	"maybe":{"type":["string","null"]},"free":{"type":"object"},"a/b~c":{"type":"string"},"tag":{"type":"string"}}}`
+
+func TestAnswersAreShapedAsTheTaskAllowsAndNoFurther(t *testing.T) {
+	t.Parallel()
+	for _, row := range []struct{ name, drop, null, coerce, answer, output, says string }{
+		{"a null for an optional property", "", "drop", "", `{"items":[{"id":1,"note":null}],"tag":null}`, `{"items":[{"id":1}]}`, "/items/0/note"},
+		{"a null that the schema allows stays", "", "drop", "", `{"items":[],"maybe":null}`, `{"items":[],"maybe":null}`, ""},
+		{"a null in an open object stays", "", "drop", "", `{"items":[{"id":1,"any":null}],"free":{"x":null}}`, `{"items":[{"id":1,"any":null}],"free":{"x":null}}`, ""},
+		{"a null for a required property", "", "drop", "", `{"items":null}`, "", ""},
+		{"a null deep in a required place", "", "drop", "", `{"items":[{"id":null}]}`, "", ""},
+		{"a null in an array", "", "drop", "", `{"items":[null]}`, "", ""},
+		{"a null when nulls are rejected", "", "reject", "", `{"items":[],"tag":null}`, "", ""},
+		{"a pointer that needs escapes", "", "drop", "", `{"items":[],"a/b~c":null}`, `{"items":[]}`, "/a~1b~0c"},
+
+		{"additional properties", "drop", "", "", `{"items":[{"id":1,"x":{"y":1}}],"z":0}`, `{"items":[{"id":1}]}`, "/items/0/x"},
+		{"additional properties, rejected", "reject", "", "", `{"items":[],"z":0}`, "", ""},
+		{"in an open object they stay", "drop", "", "", `{"items":[],"free":{"x":1}}`, `{"items":[],"free":{"x":1}}`, ""},
+		{"an additional null", "drop", "reject", "", `{"items":[],"z":null}`, `{"items":[]}`, "/z"},
+		{"an additional property beside a fault", "drop", "", "", `{"items":[{"id":"one"}],"z":0}`, "", ""},
+
+		{"a number in quotes", "", "", "yes", `{"items":[{"id":"17"}]}`, `{"items":[{"id":17}]}`, `"17"`},
+		{"a boolean in quotes", "", "", "yes", `{"items":[{"id":1,"done":"true"}]}`, `{"items":[{"id":1,"done":true}]}`, "/items/0/done"},
+		{"a fraction for an integer", "", "", "yes", `{"items":[{"id":"1.5"}]}`, "", ""},
+		{"a word for a number", "", "", "yes", `{"items":[{"id":"seventeen"}]}`, "", ""},
+		{"a huge exponent in quotes", "", "", "yes", `{"items":[{"id":"1e1000001"}]}`, "", ""},
+		{"a number for a string", "", "", "yes", `{"items":[],"tag":5}`, "", ""},
+		{"the string null", "", "drop", "yes", `{"items":[{"id":1,"done":"null"}]}`, "", ""},
+		{"numbers in quotes without leave", "", "", "", `{"items":[{"id":"17"}]}`, "", ""},
+		{"all at once", "drop", "drop", "yes", `{"items":[{"id":"2","note":null,"x":1}]}`, `{"items":[{"id":2}]}`, "/items/0/id"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			t.Parallel()
+			tk := taskOf(t, nested)
+			tk.Output.AdditionalProperties, tk.Output.OptionalNull, tk.Output.Coerce = row.drop, row.null, row.coerce != ""
+			v := judged(t, tk, row.answer)
+			if row.output == "" {
+				if v.Outcome != Invalid || v.Output != nil {
+					t.Errorf("%s: %s", v.Outcome, v.Output)
+				}
+				return
+			}
+			if v.Outcome != Valid || !same(t, v.Output, row.output) {
+				t.Errorf("%s: %s, faults %v", v.Outcome, v.Output, v.Faults)
+			}
+			if said := strings.Join(v.Notes, "; "); !strings.Contains(said, row.says) || row.says == "" && said != "" {
+				t.Errorf("notes %q, want %q", said, row.says)
+			}
+		})
+	}
+}
+
+func TestWhatWasShapedIsToldInTheVerdict(t *testing.T) {
+	t.Parallel()
+	j := answered(`{"intent":"support","urgency":0.9,"suggestedRoute":null}`, "stop")
+	if err := handle(t, handlerOf(t, taskOf(t, onboarding)), j); err != nil {
+		t.Fatal(err)
+	}
+	if e := lastVerdict(t, j); e.Outcome != Valid || !strings.Contains(e.Detail, "/suggestedRoute") {
+		t.Errorf("%+v", e)
+	}
+	if string(j.Outcome.Output) != `{"intent":"support","urgency":0.9}` || j.Outcome.Recovery != "strict" {
+		t.Errorf("%s, %s", j.Outcome.Output, j.Outcome.Recovery)
+	}
+}
+
+func TestFaultsAreThoseOfTheAnswerAsItCame(t *testing.T) {
+	t.Parallel()
+	v := judged(t, taskOf(t, onboarding), `{"intent":null,"urgency":0.9}`)
+	if len(v.Faults) == 0 || v.Faults[0].Pointer != "/intent" || v.Faults[0].Got != "null" {
+		t.Errorf("%+v: a null that was tried away is told as missing", v.Faults)
+	}
+}
+
+func TestAThousandAdditionalPropertiesAreDroppedOrTheAnswerIsInvalid(t *testing.T) {
+	t.Parallel()
+	tk := taskOf(t, onboarding)
+	tk.Output.AdditionalProperties = "drop"
+	var extra strings.Builder
+	for i := range 1000 {
+		extra.WriteString(`,"x` + strings.Repeat("y", i%50) + string(rune('a'+i/50)) + `":1`)
+	}
+	v := judged(t, tk, `{"intent":"support","urgency":0.9`+extra.String()+"}")
+	if v.Outcome == Valid && !same(t, v.Output, `{"intent":"support","urgency":0.9}`) {
+		t.Errorf("%s", v.Output)
+	}
+}
