@@ -123,7 +123,7 @@ type childLog struct {
 	tail []byte
 }
 
-const childLogKept = 16 << 10
+const childLogKept = 4 << 10
 
 func newChildLog(t *testing.T, name string) *childLog {
 	t.Helper()

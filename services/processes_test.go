@@ -162,18 +162,31 @@ func (x *ordeal) killed(what string, held int) {
 // held counts the messages that a stage's processes have in their hands, or had when they died: delivered,
 // and neither acknowledged nor delivered again.
 func (x *ordeal) held(name string) int {
-	ctx, cancel := context.WithTimeout(x.t.Context(), 10*time.Second)
-	defer cancel()
 	n := 0
 	for stream, consumer := range x.consumersOf(name) {
-		c, err := x.conn.JS.Consumer(ctx, stream, consumer)
-		if err != nil {
-			x.t.Errorf("look at consumer %s: %v", consumer, err)
-			continue
-		}
-		n += c.CachedInfo().NumAckPending
+		n += x.heldBy(stream, consumer)
 	}
 	return n
+}
+
+// heldBy asks until the server answers: it may just have been killed too.
+func (x *ordeal) heldBy(stream, consumer string) int {
+	ctx, cancel := context.WithTimeout(x.t.Context(), startTimeout)
+	defer cancel()
+	again := time.NewTicker(10 * time.Millisecond)
+	defer again.Stop()
+	for {
+		c, err := x.conn.JS.Consumer(ctx, stream, consumer)
+		if err == nil {
+			return c.CachedInfo().NumAckPending
+		}
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			x.t.Errorf("look at consumer %s: %v", consumer, err)
+			return 0
+		}
+	}
 }
 
 // consumersOf yields the inboxes of a stage as stream and consumer.

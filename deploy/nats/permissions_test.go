@@ -175,14 +175,12 @@ func (r *rig) run(asUser func(stage string) *broker.Conn) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var all sync.WaitGroup
 	r.t.Cleanup(func() { cancel(); all.Wait() })
+	prepared := map[*broker.Conn]bool{}
 	for _, name := range stages() {
 		conn := asUser(name)
-		missing, err := conn.Check(r.t.Context(), stage.Topology(services.Pipeline(), broker.DefaultSizing()))
-		if err != nil || len(missing) > 0 {
-			r.t.Fatalf("%s looks for the streams: %v, missing %v", name, err, missing)
-		}
-		if err := conn.WatchCancels(ctx); err != nil {
-			r.t.Fatalf("%s follows the cancelled ids: %v", name, err)
+		if !prepared[conn] {
+			r.prepare(ctx, conn, name)
+			prepared[conn] = true
 		}
 		limits := stage.DefaultLimits()
 		limits.Refresh = 20 * time.Millisecond
@@ -198,6 +196,18 @@ func (r *rig) run(asUser func(stage string) *broker.Conn) {
 				r.t.Errorf("%s: %v", name, err)
 			}
 		})
+	}
+}
+
+// prepare does what a process does before it runs a stage.
+func (r *rig) prepare(ctx context.Context, conn *broker.Conn, name string) {
+	r.t.Helper()
+	missing, err := conn.Check(ctx, stage.Topology(services.Pipeline(), broker.DefaultSizing()))
+	if err != nil || len(missing) > 0 {
+		r.t.Fatalf("%s looks for the streams: %v, missing %v", name, err, missing)
+	}
+	if err := conn.WatchCancels(ctx); err != nil {
+		r.t.Fatalf("%s follows the cancelled ids: %v", name, err)
 	}
 }
 

@@ -11,8 +11,6 @@ import (
 )
 
 // environment is the same for all expressions, costs milliseconds to make, and never changes.
-//
-//nolint:gochecknoglobals // a constant in all but name
 var environment = sync.OnceValues(func() (*cel.Env, error) {
 	own, replaced, err := arithmetic()
 	if err != nil {

@@ -188,8 +188,7 @@ func TestFaultsCarryLineAndColumn(t *testing.T) {
 			t.Errorf("%q: got %v, want %s…", src, err, want)
 			continue
 		}
-		var fault *expr.Error
-		if !errors.As(err, &fault) {
+		if _, ok := errors.AsType[*expr.Error](err); !ok {
 			t.Errorf("%q: %T is no *expr.Error", src, err)
 		}
 	}

@@ -109,7 +109,7 @@ func TestASchemaMayBeRecursiveOverPartsOfTheValue(t *testing.T) {
 func TestNothingIsEverLoadedFromElsewhere(t *testing.T) {
 	t.Parallel()
 	var asked atomic.Int64
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		asked.Add(1)
 		_, _ = w.Write([]byte(`{"type":"string"}`))
 	}))

@@ -52,7 +52,7 @@ func Decode(raw []byte) (any, error) {
 		return nil, d.fault(err, len(raw))
 	}
 	end := d.InputOffset()
-	if _, err := d.ReadToken(); err != io.EOF {
+	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
 		rest := bytes.TrimLeft(raw[end:], " \t\r\n")
 		return nil, &SyntaxError{Offset: len(raw) - len(rest), Message: "there is more text after the JSON value"}
 	}
@@ -148,12 +148,11 @@ func (d decoder) refuse(length int, message string) error {
 }
 
 func (d decoder) fault(err error, size int) error {
-	var own *SyntaxError
-	if errors.As(err, &own) {
+	if own, ok := errors.AsType[*SyntaxError](err); ok {
 		return own
 	}
-	var syntactic *jsontext.SyntacticError
-	if !errors.As(err, &syntactic) {
+	syntactic, ok := errors.AsType[*jsontext.SyntacticError](err)
+	if !ok {
 		if size == 0 || errors.Is(err, io.EOF) {
 			return &SyntaxError{Message: "the text is empty"}
 		}

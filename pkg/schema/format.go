@@ -26,8 +26,6 @@ var _ gojsonschema.FormatChecker = stringFormat(nil)
 
 // installFormats replaces the checkers of gojsonschema, which are global, before the first schema is
 // compiled. Formats that it does not know are annotations.
-//
-//nolint:gochecknoglobals // the checkers of gojsonschema are global, so this must happen once a process
 var installFormats = sync.OnceFunc(func() {
 	for name, theirs := range map[string]gojsonschema.FormatChecker{
 		"hostname":              gojsonschema.HostnameFormatChecker{},

@@ -55,17 +55,21 @@ func checked(name string) (keyword, bool) {
 
 // checkedKeywords are those that a misspelt one may mean.
 func checkedKeywords() []string {
-	return []string{"type", "enum", "required", "multipleOf", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
+	return []string{
+		"type", "enum", "required", "multipleOf", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
 		"minLength", "maxLength", "pattern", "format", "minItems", "maxItems", "uniqueItems", "minProperties", "maxProperties",
 		"const", "additionalProperties", "additionalItems", "propertyNames", "contains", "properties", "patternProperties",
-		"items", "allOf", "anyOf", "oneOf", "dependencies"}
+		"items", "allOf", "anyOf", "oneOf", "dependencies",
+	}
 }
 
 // isAnnotation: the keyword demands nothing of a value.
 func isAnnotation(name string) bool {
-	return slices.Contains([]string{"$schema", "$id", "id", "$comment", "title", "description", "default", "examples",
+	return slices.Contains([]string{
+		"$schema", "$id", "id", "$comment", "title", "description", "default", "examples",
 		"example", "readOnly", "writeOnly", "deprecated", "contentMediaType", "contentEncoding", "contentSchema",
-		"definitions", "$defs", "discriminator", "externalDocs", "xml"}, name)
+		"definitions", "$defs", "discriminator", "externalDocs", "xml",
+	}, name)
 }
 
 // remedy says what to write instead of a keyword that gojsonschema ignores in silence.

@@ -8,8 +8,6 @@ import (
 )
 
 // The meta-schemas come with gojsonschema: these addresses are never fetched. Compiled once, they never change.
-//
-//nolint:gochecknoglobals // constants in all but name, too costly to compile for each schema
 var (
 	meta4 = sync.OnceValues(func() (*gojsonschema.Schema, error) { return metaSchema("draft-04") })
 	meta6 = sync.OnceValues(func() (*gojsonschema.Schema, error) { return metaSchema("draft-06") })

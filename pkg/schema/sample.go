@@ -142,8 +142,12 @@ func typeOf(members map[string]any) string {
 		}
 	}
 	for _, guess := range []struct{ keyword, name string }{
-		{"properties", "object"}, {"required", "object"}, {"items", "array"}, {"minItems", "array"},
-		{"minimum", "number"}, {"maximum", "number"},
+		{"properties", "object"},
+		{"required", "object"},
+		{"items", "array"},
+		{"minItems", "array"},
+		{"minimum", "number"},
+		{"maximum", "number"},
 	} {
 		if _, ok := members[guess.keyword]; ok {
 			return guess.name

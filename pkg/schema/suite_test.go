@@ -118,7 +118,8 @@ func TestFormatsAreCheckedAsTheSuiteSays(t *testing.T) {
 				Description string
 				Data        json.RawMessage
 				Valid       bool
-			}) bool {
+			},
+			) bool {
 				return slices.Contains(lenient, test.Description)
 			})
 			compiled, err := schema.Compile(group.Schema)

@@ -28,9 +28,11 @@ func TestAViolationSaysWhatIsDemandedWhereAndWhatCame(t *testing.T) {
 		{onboardingLike, `{"urgency":-0.5,"mood":{"b":1,"a":[]}}`, []schema.Violation{
 			{"/intent", "is required, but missing", "", "required"},
 			{"/mood", "is not a known property: leave it out", `{"a":[],"b":1}`, "additionalProperties"},
-			{"/urgency", "must be at least 0", "-0.5", "minimum"}}},
+			{"/urgency", "must be at least 0", "-0.5", "minimum"},
+		}},
 		{onboardingLike, `{"intent":null,"urgency":"high"}`, []schema.Violation{
-			{"/intent", "must be a string", "null", "type"}, {"/urgency", "must be a number", `"high"`, "type"}}},
+			{"/intent", "must be a string", "null", "type"}, {"/urgency", "must be a number", `"high"`, "type"},
+		}},
 		{onboardingLike, `[]`, []schema.Violation{{"", "must be an object", "[]", "type"}}},
 		{`{"type":["string","null"]}`, `1`, []schema.Violation{{"", "must be a string or null", "1", "type"}}},
 		{`{"type":["string","integer","null"]}`, `1.5`, []schema.Violation{{"", "must be a string, an integer or null", "1.5", "type"}}},

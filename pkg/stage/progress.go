@@ -1,8 +1,9 @@
 package stage
 
 import (
-	"encoding/json"
 	"time"
+
+	json "github.com/go-json-experiment/json/v1"
 
 	"spillway/pkg/broker"
 	"spillway/pkg/fate"

@@ -2,7 +2,7 @@ package stage
 
 import (
 	"context"
-	"encoding/json"
+
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	json "github.com/go-json-experiment/json/v1"
 	"github.com/rs/zerolog"
 
 	"spillway/pkg/broker"

@@ -2,12 +2,13 @@ package stage
 
 import (
 	"context"
-	"encoding/json"
+
 	"errors"
 	"fmt"
 	"strconv"
 	"time"
 
+	json "github.com/go-json-experiment/json/v1"
 	"github.com/nats-io/nats.go"
 
 	"spillway/pkg/broker"

@@ -91,15 +91,18 @@ func TestFaultsOfSchemasAndPromptNameTheirPlace(t *testing.T) {
 		{"no output schema", folder{"tasks/demo/output.schema.json": ""}, `tasks/demo: there is no output.schema.json in it: write one, or say output: {format: text} in task.yaml`},
 		{"a schema of a text", taskYAML("model: small\noutput: {format: text}\n"), `tasks/demo/output.schema.json: output.format is text, which has no schema: remove this file, or say output: {format: json} in task.yaml`},
 		{"a schema that is no JSON", folder{"tasks/demo/input.schema.json": "{\n  \"type\": \"object\",\n}"}, `tasks/demo/input.schema.json:2:19: invalid character ',' at start of value`},
-		{"faults of a schema", folder{"tasks/demo/input.schema.json": `{"properties":{"a":{"$ref":"http://127.0.0.1/x"},"b":{"type":"strin"},"c":{"minContains":1}}}`},
+		{
+			"faults of a schema",
+			folder{"tasks/demo/input.schema.json": `{"properties":{"a":{"$ref":"http://127.0.0.1/x"},"b":{"type":"strin"},"c":{"minContains":1}}}`},
 			"tasks/demo/input.schema.json#/properties/a/$ref: the reference \"http://127.0.0.1/x\" leads out of the document, and nothing is loaded from elsewhere: copy the schema into \"definitions\" and refer to \"#/definitions/…\"\n" +
-				"tasks/demo/input.schema.json#/properties/c/minContains: minContains is not checked: remove it: contains alone means at least one; or check it by a rule in task.yaml"},
+				"tasks/demo/input.schema.json#/properties/c/minContains: minContains is not checked: remove it: contains alone means at least one; or check it by a rule in task.yaml",
+		},
 		{"no prompt", prompt(""), `tasks/demo: there is no prompt.tmpl in it: it needs at least {{define "user"}}{{json .Input}}{{end}}`},
 		{"no user", prompt(`{{define "system"}}x{{end}}`), `tasks/demo/prompt.tmpl: it must define "user": {{define "user"}}…{{end}}`},
 		{"no template", prompt("{{define \"user\"}}\n{{.Input.text}\n{{end}}"), `tasks/demo/prompt.tmpl:2: bad character U+007D '}'`},
 		{"an unknown function", prompt("{{define \"user\"}}{{env \"HOME\"}}{{end}}"), `tasks/demo/prompt.tmpl:1: function "env" not defined`},
 		{"text outside", prompt("Hello\n{{define \"user\"}}x{{end}}"), `tasks/demo/prompt.tmpl: text outside of {{define "system"}} and {{define "user"}} is never sent`},
-		{"a misspelt part", prompt(`{{define "sytem"}}x{{end}}{{define "user"}}x{{end}}`), `tasks/demo/prompt.tmpl: nothing sends the template "sytem": did you mean system?`},
+		{"a misspelt part", prompt(`{{define "systm"}}x{{end}}{{define "user"}}x{{end}}`), `tasks/demo/prompt.tmpl: nothing sends the template "systm": did you mean system?`},
 		{"half an example", prompt(`{{define "user"}}x{{end}}{{define "user.1"}}x{{end}}{{define "assistant.2"}}x{{end}}`), "tasks/demo/prompt.tmpl: example 1 of 2 needs both \"user.1\" and \"assistant.1\"\ntasks/demo/prompt.tmpl: example 2 of 2 needs both \"user.2\" and \"assistant.2\""},
 		{"a field that is not declared", prompt("{{define \"user\"}}\n  {{.Input.txt}}{{end}}"), `tasks/demo/prompt.tmpl:2:10: <.Input.txt>: map has no entry for key "txt" (input.schema.json does not declare it)`},
 		{"an optional field", prompt(`{{define "user"}}{{.Input.note}}{{end}}`), `tasks/demo/prompt.tmpl:1:25: <.Input.note>: map has no entry for key "note" (it is optional in input.schema.json: write {{with index .Input "name"}}…{{end}})`},
@@ -172,7 +175,7 @@ func TestAllFaultsAreReportedAtOnceInOrder(t *testing.T) {
 	t.Parallel()
 	_, err := good().with(folder{
 		"models.yaml":                   "providers:\n  here: {kind: openai, base_url: x}\nmodels:\n  small: {provider: here, id: s, context_window: 10, prices: {input: 1, output: 1}, stram: true}\n",
-		"tasks/demo/task.yaml":          "modle: small\nlane: fast\nladder: [{rung: canned}]\n",
+		"tasks/demo/task.yaml":          "modell: small\nlane: fast\nladder: [{rung: canned}]\n",
 		"tasks/demo/output.schema.json": `{"minimun":1}`,
 		"tasks/demo/prompt.tmpl":        `{{define "users"}}{{end}}`,
 		"tasks/demo/cases/a.yaml":       "inputs: {}\n",
@@ -194,7 +197,7 @@ tasks/demo/output.schema.json#/minimun: minimun is not a keyword: did you mean m
 tasks/demo/prompt.tmpl: it must define "user": {{define "user"}}…{{end}}
 tasks/demo/prompt.tmpl: nothing sends the template "users": did you mean user?
 tasks/demo/task.yaml:1: model is required: a name of models.yaml
-tasks/demo/task.yaml:1:1: unknown key "modle": did you mean model?
+tasks/demo/task.yaml:1:1: unknown key "modell": did you mean model?
 tasks/demo/task.yaml:2:7: lane must be interactive or batch, not "fast"
 tasks/demo/task.yaml:3:17: the rung canned needs canned.yaml beside task.yaml
 tasks/other: there is no prompt.tmpl in it: it needs at least {{define "user"}}{{json .Input}}{{end}}

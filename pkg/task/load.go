@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -162,9 +163,7 @@ func (l *loader) readTree(dir, below string) map[string][]byte {
 		case err != nil:
 			l.file(full, "can not be read: %v", err)
 		case info.IsDir():
-			for name, content := range l.readTree(dir, inside) {
-				files[name] = content
-			}
+			maps.Copy(files, l.readTree(dir, inside))
 		case info.Size() > maxFileBytes:
 			l.file(full, "is larger than %d MiB", maxFileBytes>>20)
 		default:

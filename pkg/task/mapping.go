@@ -1,6 +1,7 @@
 package task
 
 import (
+	"errors"
 	"regexp"
 	"slices"
 	"strconv"
@@ -281,7 +282,7 @@ func (f *faults) expressionFaults(file string, n node, err error) {
 		all = joined.Unwrap()
 	}
 	for _, one := range all {
-		fault, ok := one.(*expr.Error)
+		fault, ok := errors.AsType[*expr.Error](one)
 		switch {
 		case !ok:
 			f.at(file, n, "%v", one)

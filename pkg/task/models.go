@@ -118,7 +118,11 @@ func (l *loader) model(entry member, defaults modelDefaults) {
 		Timeouts: defaults.timeouts, Breaker: defaults.breaker, RetryShare: defaults.retryShare,
 	}
 	own, _ := entry.value.json().(map[string]any)
-	model.entry = resolvedEntry(defaults.entry, own)
+	written, err := resolvedEntry(defaults.entry, own)
+	if err != nil {
+		l.at(modelsFile, place(entry), "%v", err)
+	}
+	model.entry = written
 	l.set.Models[entry.key] = model
 	l.providerOf(m, entry, model)
 	m.required("id", &model.ID, "as the provider names it", entry)

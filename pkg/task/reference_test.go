@@ -21,8 +21,6 @@ func reference(t testing.TB) *task.Set {
 	return set
 }
 
-func ptr[T any](v T) *T { return &v }
-
 // The expected values are read off reference/task.yaml by hand.
 func TestTheReferenceTaskLoadsAsItReads(t *testing.T) {
 	t.Parallel()
@@ -33,7 +31,7 @@ func TestTheReferenceTaskLoadsAsItReads(t *testing.T) {
 	got.Output.Rules, got.Context.StateUpdate = nil, nil
 	want := task.Task{
 		Name: "onboarding", Description: "Finds what a new customer wants, how urgent it is, and where to send them.", Owner: "team-growth",
-		Model: "small", Parameters: task.Parameters{Temperature: ptr(0.0), Seed: ptr(7), MaxOutputTokens: 300},
+		Model: "small", Parameters: task.Parameters{Temperature: new(0.0), Seed: new(7), MaxOutputTokens: 300},
 		MaxInputBytes: 262144, Lane: "interactive",
 		Deadline: task.Deadline{Default: 60 * time.Second, Max: 10 * time.Minute, Reserve: 2 * time.Second},
 		Retry: task.Retry{

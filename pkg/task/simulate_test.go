@@ -77,8 +77,10 @@ func TestASampleIsTheFirstCaseOrMadeFromTheSchema(t *testing.T) {
 	t.Parallel()
 	for want, files := range map[string]folder{
 		`{"name":"sample text","note":"sample text","text":"sample text"}`: {},
-		`{"text":"from b"}`: {"tasks/demo/cases/c.yaml": "input: {text: from c}\nanswer: [{content: x}]\nexpect: {verdict: invalid}\n",
-			"tasks/demo/cases/b.yaml": "input: {text: from b}\nanswer: {content: x}\nexpect: {verdict: invalid}\n"},
+		`{"text":"from b"}`: {
+			"tasks/demo/cases/c.yaml": "input: {text: from c}\nanswer: [{content: x}]\nexpect: {verdict: invalid}\n",
+			"tasks/demo/cases/b.yaml": "input: {text: from b}\nanswer: {content: x}\nexpect: {verdict: invalid}\n",
+		},
 		`{}`: {"tasks/demo/input.schema.json": ""},
 	} {
 		if got := string(good().with(files).mustLoad(t).Sample("demo")); got != want {

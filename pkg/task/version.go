@@ -112,12 +112,8 @@ func (t *Task) CacheKey(tenant string, input []byte, session string) string {
 
 // resolvedEntry is a model's entry over the defaults, as canonical JSON. It is made from what is written, not
 // from what was understood, so that it stays the same when Spillway learns new keys.
-func resolvedEntry(defaults, own map[string]any) []byte {
-	text, err := Canonical(overlay(defaults, own))
-	if err != nil { // what a YAML node gives is always JSON
-		panic("a model's entry has no form in JSON: " + err.Error())
-	}
-	return text
+func resolvedEntry(defaults, own map[string]any) ([]byte, error) {
+	return Canonical(overlay(defaults, own))
 }
 
 // overlay puts own over defaults, mapping by mapping.

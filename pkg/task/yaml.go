@@ -105,6 +105,9 @@ func (c converter) convert(from ast.Node) (node, *Fault) {
 		n.kind, n.text = kindNumber, fmt.Sprint(v.Value)
 	case *ast.FloatNode:
 		n.kind, n.text = kindNumber, jsonFloat(n.text, v.Value)
+		if !jsonNumber.MatchString(n.text) {
+			return n, c.fault(from, "%s is too large a number", n.text)
+		}
 	case *ast.StringNode:
 		n.kind, n.text = kindText, v.Value
 		if v.GetToken().Type == token.StringType && jsonNumber.MatchString(v.Value) {

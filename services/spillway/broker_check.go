@@ -162,16 +162,16 @@ func (i inbox) idleness() string {
 
 func (c *brokerCheckCmd) showJSON(g *globals, inboxes []inbox, missing []string) error {
 	for _, i := range inboxes {
-		err := g.printJSON(settings{
-			{"stage", i.stage}, {"stream", i.stream}, {"consumer", i.consumer}, {"messages", i.messages}, {"oldest_ms", i.oldest.Milliseconds()},
-			{"pending", i.pending}, {"ack_pending", i.ackPending}, {"redelivered", i.redelivered}, {"pulls_waiting", i.waiting}, {"pulled", i.pulled()},
+		err := g.printJSON(map[string]any{
+			"stage": i.stage, "stream": i.stream, "consumer": i.consumer, "messages": i.messages, "oldest_ms": i.oldest.Milliseconds(),
+			"pending": i.pending, "ack_pending": i.ackPending, "redelivered": i.redelivered, "pulls_waiting": i.waiting, "pulled": i.pulled(),
 		})
 		if err != nil {
 			return err
 		}
 	}
 	for _, m := range missing {
-		if err := g.printJSON(settings{{"missing", m}}); err != nil {
+		if err := g.printJSON(map[string]any{"missing": m}); err != nil {
 			return err
 		}
 	}

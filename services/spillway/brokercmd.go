@@ -131,9 +131,9 @@ func (c *brokerInitCmd) list(ctx context.Context, g *globals, conn *broker.Conn,
 			age = span(info.Config.MaxAge)
 		}
 		if g.cli.JSON {
-			err := g.printJSON(settings{
-				{"stream", cfg.Name}, {"subjects", info.Config.Subjects}, {"retention", info.Config.Retention.String()}, {"max_bytes", info.Config.MaxBytes},
-				{"max_age_seconds", info.Config.MaxAge.Seconds()}, {"replicas", info.Config.Replicas}, {"messages", info.State.Msgs}, {"consumers", orEmpty(consumers)},
+			err := g.printJSON(map[string]any{
+				"stream": cfg.Name, "subjects": info.Config.Subjects, "retention": info.Config.Retention.String(), "max_bytes": info.Config.MaxBytes,
+				"max_age_seconds": info.Config.MaxAge.Seconds(), "replicas": info.Config.Replicas, "messages": info.State.Msgs, "consumers": orEmpty(consumers),
 			})
 			if err != nil {
 				return err
@@ -144,7 +144,7 @@ func (c *brokerInitCmd) list(ctx context.Context, g *globals, conn *broker.Conn,
 	}
 	for _, b := range topology.Buckets {
 		if g.cli.JSON {
-			if err := g.printJSON(settings{{"bucket", b.Bucket}, {"max_bytes", b.MaxBytes}, {"max_age_seconds", b.TTL.Seconds()}, {"replicas", b.Replicas}}); err != nil {
+			if err := g.printJSON(map[string]any{"bucket": b.Bucket, "max_bytes": b.MaxBytes, "max_age_seconds": b.TTL.Seconds(), "replicas": b.Replicas}); err != nil {
 				return err
 			}
 			continue

@@ -98,14 +98,14 @@ func masked(name, value string) string {
 }
 
 // providerVariables are read by the providers of models.yaml, not by flags. Their values are never shown.
-var providerVariables = [...]string{"OPENAI_API_KEY", "OPENAI_BASE_URL"}
+func providerVariables() []string { return []string{"OPENAI_API_KEY", "OPENAI_BASE_URL"} }
 
 func (g *globals) showConfig(list []effective) error {
 	t := newTable(g.stdout, "command", "flag", "value", "from")
 	last := ""
 	for _, e := range list {
 		if g.cli.JSON {
-			if err := g.printJSON(settings{{"command", e.command}, {"flag", e.flag}, {"value", e.value}, {"from", e.origin}, {"env", e.env}}); err != nil {
+			if err := g.printJSON(map[string]any{"command": e.command, "flag": e.flag, "value": e.value, "from": e.origin, "env": e.env}); err != nil {
 				return err
 			}
 			continue
@@ -117,13 +117,13 @@ func (g *globals) showConfig(list []effective) error {
 		last = e.command
 		t.row(shown, e.flag, dash(e.value), e.origin)
 	}
-	for i, name := range providerVariables {
+	for i, name := range providerVariables() {
 		state := "not set"
 		if g.getenv(name) != "" {
 			state = "set, not shown"
 		}
 		if g.cli.JSON {
-			if err := g.printJSON(settings{{"variable", name}, {"set", state != "not set"}}); err != nil {
+			if err := g.printJSON(map[string]any{"variable": name, "set": state != "not set"}); err != nil {
 				return err
 			}
 			continue

@@ -143,10 +143,10 @@ func notDead(ctx context.Context, conn *broker.Conn, id string) (*refused, error
 		return nil, err
 	}
 	r, _, err := conn.Result(ctx, m.Task, id)
-	switch {
-	case err != nil && !isNotFound(err):
+	if err != nil && !isNotFound(err) {
 		return nil, err
-	case err != nil || r.Run < m.Run:
+	}
+	if r == nil || r.Run < m.Run {
 		return &refused{fate.ReplayInFlight, fmt.Sprintf("run %d is under way", m.Run)}, nil
 	}
 	return &refused{fate.NotReplayable, fmt.Sprintf("run %d ended as %s, and no dead letter is kept of it", r.Run, r.Status)}, nil

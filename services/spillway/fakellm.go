@@ -74,24 +74,26 @@ func parseFault(text string) (fakellm.Fault, error) {
 }
 
 // steering are the control endpoints of package fakellm, for people.
-var steering = [...][2]string{
-	{"GET  /fake/counts", "what was counted"},
-	{"GET  /fake/requests", "the recorded calls (?model=)"},
-	{"PUT  /fake/faults", `["429", {"kind": "hang", "rate": 0.1}]; GET shows them`},
-	{"POST /fake/script", `{"model": "…", "faults": ["429", "ok"]}: the next calls, in order`},
-	{"PUT  /fake/answers", `{"model": "…", "answers": ["…"]}: literal answers`},
-	{"PUT  /fake/latency", `{"first_token": "300ms", "per_token": "20ms"}`},
-	{"POST /fake/reset", "back to the start"},
+func steering() [][2]string {
+	return [][2]string{
+		{"GET  /fake/counts", "what was counted"},
+		{"GET  /fake/requests", "the recorded calls (?model=)"},
+		{"PUT  /fake/faults", `["429", {"kind": "hang", "rate": 0.1}]; GET shows them`},
+		{"POST /fake/script", `{"model": "…", "faults": ["429", "ok"]}: the next calls, in order`},
+		{"PUT  /fake/answers", `{"model": "…", "answers": ["…"]}: literal answers`},
+		{"PUT  /fake/latency", `{"first_token": "300ms", "per_token": "20ms"}`},
+		{"POST /fake/reset", "back to the start"},
+	}
 }
 
 func (c *fakellmCmd) serving(g *globals, s *fakellm.Server) error {
 	if g.cli.JSON {
-		return g.printJSON(settings{{"event", "ready"}, {"base_url", s.URL()}, {"control", s.Root() + "/fake/"}})
+		return g.printJSON(map[string]any{"event": "ready", "base_url": s.URL(), "control": s.Root() + "/fake/"})
 	}
 	t := newTable(g.stdout)
 	t.row("simulated provider", s.URL())
 	t.row("use it", "OPENAI_BASE_URL="+s.URL()+" OPENAI_API_KEY=any")
-	for i, e := range steering {
+	for i, e := range steering() {
 		label := ""
 		if i == 0 {
 			label = "control"
@@ -107,9 +109,9 @@ func (c *fakellmCmd) serving(g *globals, s *fakellm.Server) error {
 
 func (c *fakellmCmd) counted(g *globals, n fakellm.Counts) error {
 	if g.cli.JSON {
-		return g.printJSON(settings{
-			{"event", "stopped"}, {"calls", n.Calls}, {"max_in_flight", n.MaxInFlight}, {"disconnects", n.Disconnects},
-			{"outcomes", n.Outcomes}, {"models", n.Models}, {"inputs", len(n.Nonces) + n.Forgotten},
+		return g.printJSON(map[string]any{
+			"event": "stopped", "calls": n.Calls, "max_in_flight": n.MaxInFlight, "disconnects": n.Disconnects,
+			"outcomes": n.Outcomes, "models": n.Models, "inputs": len(n.Nonces) + n.Forgotten,
 		})
 	}
 	if _, err := fmt.Fprintf(g.stdout, "%s of %s, at most %d at once\n", count(n.Calls, "call"), count(len(n.Nonces)+n.Forgotten, "input"), n.MaxInFlight); err != nil {

@@ -3,30 +3,41 @@ package main
 import "github.com/schollz/progressbar/v3"
 
 // gauge is a progress bar on a person's terminal; elsewhere it shows nothing.
-type gauge struct{ bar *progressbar.ProgressBar }
+type gauge struct {
+	g    *globals
+	what string
+	n    int
+	bar  *progressbar.ProgressBar
+}
 
 // newGauge shows progress on standard error. total -1: not known yet.
 func (g *globals) newGauge(total int, what string) *gauge {
-	if !isTerminal(g.stderr) {
-		return &gauge{}
-	}
-	return &gauge{progressbar.NewOptions(total,
-		progressbar.OptionSetWriter(g.stderr), progressbar.OptionSetDescription(what), progressbar.OptionShowCount(),
-		progressbar.OptionShowIts(), progressbar.OptionSetWidth(30), progressbar.OptionClearOnFinish(),
-	)}
+	b := &gauge{g: g, what: what}
+	b.total(total)
+	return b
 }
 
 // The errors of a bar are those of a terminal that went away: the work goes on without it.
 
-func (b *gauge) add() {
-	if b.bar != nil {
-		_ = b.bar.Add(1)
+// total begins the bar anew with what is known now.
+func (b *gauge) total(n int) {
+	if !isTerminal(b.g.stderr) {
+		return
 	}
+	if b.bar != nil {
+		_ = b.bar.Clear()
+	}
+	b.bar = progressbar.NewOptions(n,
+		progressbar.OptionSetWriter(b.g.stderr), progressbar.OptionSetDescription(b.what), progressbar.OptionShowCount(),
+		progressbar.OptionSetWidth(30), progressbar.OptionClearOnFinish(), progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false),
+	)
+	_ = b.bar.Set(b.n)
 }
 
-func (b *gauge) total(n int) {
+func (b *gauge) add() {
+	b.n++
 	if b.bar != nil {
-		b.bar.ChangeMax(n)
+		_ = b.bar.Set(b.n)
 	}
 }
 
@@ -40,7 +51,6 @@ func (b *gauge) aside(write func() error) error {
 
 func (b *gauge) done() {
 	if b.bar != nil {
-		_ = b.bar.Finish()
 		_ = b.bar.Clear()
 	}
 }

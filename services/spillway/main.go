@@ -68,7 +68,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, stdout,
 	if len(args) == 0 {
 		args = []string{"--help"}
 	}
-	command, err := parser.Parse(args)
+	command, err := parse(parser, args)
 	if code, ok := errors.AsType[exitCode](err); ok {
 		return int(code)
 	}
@@ -103,6 +103,20 @@ func (g *globals) report(ctx context.Context, err error) int {
 type exitCode int
 
 func (e exitCode) Error() string { return fmt.Sprintf("exit %d", int(e)) }
+
+// parse turns kong's wish to exit, which comes as a panic, into an error.
+func parse(parser *kong.Kong, args []string) (command *kong.Context, err error) {
+	defer func() {
+		switch v := recover().(type) {
+		case nil:
+		case exitCode:
+			err = v
+		default:
+			panic(v)
+		}
+	}()
+	return parser.Parse(args)
+}
 
 func newParser(c *cli, stdout, stderr io.Writer) (*kong.Kong, error) {
 	options := []kong.Option{

@@ -17,7 +17,7 @@ type resultCmd struct {
 	ID      string        `arg:"" name:"id" help:"Id of the request."`
 	Wait    bool          `help:"Wait for it."`
 	Timeout time.Duration `help:"How long --wait waits." default:"1m"`
-	Run_    int           `name:"run" env:"-" help:"Take no result of an earlier run than this: runs above 1 are replays." default:"1" placeholder:"N"`
+	MinRun  int           `name:"run" env:"-" help:"Take no result of an earlier run than this: runs above 1 are replays." default:"1" placeholder:"N"`
 	History bool          `env:"-" help:"Print what happened to the job: every hop, call, verdict and rung."`
 }
 
@@ -26,7 +26,7 @@ func (c *resultCmd) Run(ctx context.Context, g *globals) error {
 	if err := checkID(c.ID); err != nil {
 		return err
 	}
-	if c.Run_ < 1 || c.Timeout <= 0 {
+	if c.MinRun < 1 || c.Timeout <= 0 {
 		return exit(exitUsage, "--run is at least 1, --timeout longer than zero")
 	}
 	conn, err := c.open(ctx, g, "result", broker.ResultsStream)
@@ -57,8 +57,8 @@ func (c *resultCmd) find(ctx context.Context, conn *broker.Conn) ([]byte, error)
 	case err != nil:
 		return nil, err
 	}
-	if run := broker.RunOf(stored.Header); run < c.Run_ {
-		return nil, exit(exitNotFound, "run %d of %s has no result yet, run %d has (--wait waits)", c.Run_, c.ID, run)
+	if run := broker.RunOf(stored.Header); run < c.MinRun {
+		return nil, exit(exitNotFound, "run %d of %s has no result yet, run %d has (--wait waits)", c.MinRun, c.ID, run)
 	}
 	return stored.Data, nil
 }
@@ -69,7 +69,7 @@ func (c *resultCmd) await(ctx context.Context, conn *broker.Conn) ([]byte, error
 		return nil, err
 	}
 	defer results.close()
-	results.expect(awaited{id: c.ID, run: c.Run_})
+	results.expect(awaited{id: c.ID, run: c.MinRun})
 	results.begin(c.ID, true)
 	select {
 	case a := <-results.arrivals:

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -109,11 +110,14 @@ func (c *submitCmd) wrap(q *request) error {
 	if q.line > 0 {
 		whole.Metadata = fmt.Appendf(nil, `{"line":%d}`, q.line)
 	}
-	body, err := json.Marshal(whole)
-	if err != nil {
+	// The body of another client must be the same for the same input: < stays <.
+	var body bytes.Buffer
+	encoder := json.NewEncoder(&body)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(whole); err != nil {
 		return badf("no request can be made of it: %w", err)
 	}
-	q.body = body
+	q.body = bytes.TrimSpace(body.Bytes())
 	return nil
 }
 

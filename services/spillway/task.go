@@ -41,9 +41,9 @@ func (c *taskLsCmd) Run(_ context.Context, g *globals) error {
 	for _, name := range namesOf(set) {
 		k := set.Tasks[name]
 		if g.cli.JSON {
-			row := settings{
-				{"name", k.Name}, {"version", k.Version}, {"model", k.Model}, {"lane", k.Lane}, {"deadline", short(k.Deadline.Default)},
-				{"ladder", ladderOf(k)}, {"owner", k.Owner}, {"description", k.Description},
+			row := map[string]any{
+				"name": k.Name, "version": k.Version, "model": k.Model, "lane": k.Lane, "deadline": short(k.Deadline.Default),
+				"ladder": ladderOf(k), "owner": k.Owner, "description": k.Description,
 			}
 			if err := g.printJSON(row); err != nil {
 				return quiet(err)
@@ -154,7 +154,7 @@ func (c *taskCheckCmd) Run(_ context.Context, g *globals) error {
 func (c *taskCheckCmd) report(g *globals, faults task.Faults) error {
 	for _, f := range faults {
 		if g.cli.JSON {
-			row := settings{{"file", f.File}, {"line", f.Line}, {"column", f.Column}, {"pointer", f.Pointer}, {"message", f.Message}}
+			row := map[string]any{"file": f.File, "line": f.Line, "column": f.Column, "pointer": f.Pointer, "message": f.Message}
 			if err := g.printJSON(row); err != nil {
 				return err
 			}

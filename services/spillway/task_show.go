@@ -42,9 +42,15 @@ func (s settings) MarshalJSON() ([]byte, error) {
 func viewOf(t *task.Task, m *task.Model) settings {
 	return slices.Concat(
 		settings{
-			{"name", t.Name}, {"version", t.Version}, {"description", t.Description}, {"owner", t.Owner},
-			{"model", t.Model}, {"parameters", parametersOf(t, m)},
-			{"input", settings{{"max_bytes", byteSize(t.MaxInputBytes).String()}}}, {"lane", t.Lane}, {"max_in_flight", t.MaxInFlight},
+			{"name", t.Name},
+			{"version", t.Version},
+			{"description", t.Description},
+			{"owner", t.Owner},
+			{"model", t.Model},
+			{"parameters", parametersOf(t, m)},
+			{"input", settings{{"max_bytes", byteSize(t.MaxInputBytes).String()}}},
+			{"lane", t.Lane},
+			{"max_in_flight", t.MaxInFlight},
 			{"deadline", settings{{"default", short(t.Deadline.Default)}, {"max", short(t.Deadline.Max)}, {"reserve", short(t.Deadline.Reserve)}}},
 			{"timeouts", timeoutsOf(t, m)},
 		},
@@ -93,8 +99,10 @@ func timeoutsOf(t *task.Task, m *task.Model) settings {
 		return short(models)
 	}
 	return settings{
-		{"connect", pick(t.Timeouts.Connect, of.Connect)}, {"first_token", pick(t.Timeouts.FirstToken, of.FirstToken)},
-		{"silence", pick(t.Timeouts.Silence, of.Silence)}, {"call", pick(t.Timeouts.Call, of.Call)},
+		{"connect", pick(t.Timeouts.Connect, of.Connect)},
+		{"first_token", pick(t.Timeouts.FirstToken, of.FirstToken)},
+		{"silence", pick(t.Timeouts.Silence, of.Silence)},
+		{"call", pick(t.Timeouts.Call, of.Call)},
 	}
 }
 
@@ -114,8 +122,13 @@ func failureView(t *task.Task) settings {
 	}
 	s := settings{
 		{"retry", settings{
-			{"attempts", r.Attempts}, {"max_calls", r.MaxCalls}, {"first_delay", short(r.FirstDelay)}, {"factor", r.Factor},
-			{"max_delay", short(r.MaxDelay)}, {"jitter", r.Jitter}, {"retry_after_max", short(r.RetryAfterMax)},
+			{"attempts", r.Attempts},
+			{"max_calls", r.MaxCalls},
+			{"first_delay", short(r.FirstDelay)},
+			{"factor", r.Factor},
+			{"max_delay", short(r.MaxDelay)},
+			{"jitter", r.Jitter},
+			{"retry_after_max", short(r.RetryAfterMax)},
 			{"interactive", settings{{"attempts", r.InteractiveAttempts}, {"first_delay", short(r.InteractiveFirstDelay)}}},
 		}},
 		{"on_outage", settings{{"interactive", t.OnOutage.Interactive}, {"batch", t.OnOutage.Batch}}},
@@ -140,9 +153,15 @@ func answerView(t *task.Task) settings {
 	}
 	return settings{
 		{"output", settings{
-			{"format", o.Format}, {"max_bytes", byteSize(o.MaxBytes).String()}, {"provider_schema", o.ProviderSchema},
-			{"additional_properties", o.AdditionalProperties}, {"optional_null", o.OptionalNull}, {"coerce", o.Coerce},
-			{"repair", o.Repair}, {"stream", o.Stream}, {"rules", rules},
+			{"format", o.Format},
+			{"max_bytes", byteSize(o.MaxBytes).String()},
+			{"provider_schema", o.ProviderSchema},
+			{"additional_properties", o.AdditionalProperties},
+			{"optional_null", o.OptionalNull},
+			{"coerce", o.Coerce},
+			{"repair", o.Repair},
+			{"stream", o.Stream},
+			{"rules", rules},
 		}},
 		{"correction", settings{
 			{"times", t.Correction.Times}, {"max_tokens", t.Correction.MaxTokens}, {"last_on", lastOn}, {"on_truncation", t.Correction.OnTruncation},
@@ -181,8 +200,11 @@ func contextView(t *task.Task, m *task.Model) settings {
 func keepingView(t *task.Task) settings {
 	return settings{
 		{"cache", settings{
-			{"serve", t.Cache.Serve}, {"fresh_for", short(t.Cache.FreshFor)}, {"keep", short(t.Cache.Keep)},
-			{"scope", t.Cache.Scope}, {"key", orEmpty(t.Cache.Key)},
+			{"serve", t.Cache.Serve},
+			{"fresh_for", short(t.Cache.FreshFor)},
+			{"keep", short(t.Cache.Keep)},
+			{"scope", t.Cache.Scope},
+			{"key", orEmpty(t.Cache.Key)},
 		}},
 		{"retention", settings{{"result", short(t.Retention.Result)}, {"dead", short(t.Retention.Dead)}, {"session", short(t.Retention.Session)}}},
 		{"delivery", settings{{"postgres", t.Delivery.Postgres}, {"webhook", t.Delivery.Webhook}}},
@@ -210,8 +232,13 @@ func filesView(t *task.Task) settings {
 	}
 	slices.Sort(files)
 	return settings{
-		{"input_schema", sourceOfSchema(t.Input)}, {"output_schema", sourceOfSchema(t.OutputSchema)}, {"state_schema", sourceOfSchema(t.State)},
-		{"canned", canned}, {"cases", cases}, {"warm", len(t.Warm)}, {"files", files},
+		{"input_schema", sourceOfSchema(t.Input)},
+		{"output_schema", sourceOfSchema(t.OutputSchema)},
+		{"state_schema", sourceOfSchema(t.State)},
+		{"canned", canned},
+		{"cases", cases},
+		{"warm", len(t.Warm)},
+		{"files", files},
 	}
 }
 

@@ -91,7 +91,7 @@ func (g *globals) watched(m *nats.Msg) error {
 	if g.cli.JSON {
 		return g.printRaw(m.Data)
 	}
-	line := ""
+	var line string
 	if isResult(m) {
 		r := &job.Result{}
 		if err := json.Unmarshal(m.Data, r); err != nil {

@@ -29,19 +29,13 @@ func (c *candidate) satisfy(t *task.Task) []schema.Violation {
 	faults := t.OutputSchema.Validate(c.value)
 	left := faults
 	var notes []string
-	for range maxPasses {
-		if len(left) == 0 {
-			break
-		}
+	for pass := 0; len(left) > 0; pass++ {
 		made := shape(&t.Output, c.value, left)
-		if made == nil {
+		if made == nil || pass == maxPasses {
 			return faults
 		}
 		notes = append(notes, made...)
 		left = t.OutputSchema.Validate(c.value)
-	}
-	if len(left) > 0 {
-		return faults
 	}
 	c.changed = c.changed || notes != nil
 	c.notes = append(c.notes, notes...)
@@ -64,7 +58,7 @@ func shapeAt(o *task.Output, value any, fault *schema.Violation) (note string) {
 	if !found || fault.Pointer == "" {
 		return ""
 	}
-	if part == nil && remove(value, fault.Pointer) {
+	if part == nil && o.OptionalNull == drop && remove(value, fault.Pointer) {
 		// Was the property required, the next pass says so, and the answer is judged as it came.
 		return "dropped the null of " + fault.Pointer
 	}

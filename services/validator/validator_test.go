@@ -69,7 +69,7 @@ func play(t *testing.T, h *Handler, j *job.Job, answers []job.Answer) *fate.Erro
 		j.Answer.AnsweredBy = "first-2026-01-01"
 		j.Calls++
 		j.Record(job.Event{Kind: job.KindCall, N: j.Calls, Model: j.Model, Outcome: "ok", InputTokens: 100, OutputTokens: 40})
-		j.To = ""
+		j.To, j.Attempts = "", 1
 		err := handle(t, h, j)
 		if err != nil || j.To == "" {
 			return err
