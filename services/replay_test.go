@@ -187,3 +187,27 @@ func (r *rig) cancelled(t *testing.T, id string) {
 		t.Errorf("%s ended as %s", id, result.Status)
 	}
 }
+
+func TestAReplayUnderWayIsNotOvertakenByAnother(t *testing.T) {
+	t.Parallel()
+	r := setup(t, brokertest.Server(t).URL())
+	r.run()
+	r.first.SetFaults(fakellm.Fault{Kind: "400"})
+	id := r.ask(job.Interactive, "bare", "slowly")
+	if result := r.result(id, 1); result.Status != job.Failed {
+		t.Fatalf("ended as %s", result.Status)
+	}
+	r.first.SetFaults()
+	r.first.SetLatency(fakellm.Latency{FirstToken: 700 * time.Millisecond})
+	r.replay(t, id, "")
+	brokertest.Eventually(t, 5*time.Second, "run 2 is calling", func() bool { return r.first.Counts().InFlight == 1 })
+	r.replay(t, id, "")
+	if p := r.refused(t, id, 1); p.Code != fate.ReplayInFlight {
+		t.Errorf("refused with %+v", p)
+	}
+	check(t, "run 2", r.result(id, 2), succeeded("strict"))
+	r.emptied(10 * time.Second)
+	if n := len(r.heard.of(id)); n != 2 {
+		t.Errorf("%d results were seen", n)
+	}
+}

@@ -454,3 +454,31 @@ func portOf(t *testing.T, url string) int {
 	}
 	return port
 }
+
+func TestAJobThatIsDeliveredAgainAndAgainIsTakenOutOfTheWay(t *testing.T) {
+	t.Parallel()
+	s := brokertest.Server(t)
+	var calls atomic.Int32
+	l, got := setup(t, s.URL(), definition("first", 4, func(context.Context, *job.Job) error { calls.Add(1); return nil }))
+	l.publish("first", job.Job{ID: "a"})
+	consumer, err := l.conn.JS.Consumer(t.Context(), broker.StageStream("first"), "first")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// As many processes took it and died.
+	for range 16 {
+		m, err := consumer.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Nak(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.run(s.URL(), "first", time.Second)
+	l.run(s.URL(), broker.Fallback, time.Second)
+	brokertest.Eventually(t, 10*time.Second, "fallback has it", func() bool { return len(got.at(broker.Fallback)) == 1 })
+	if code := got.at(broker.Fallback)[0].Trouble.Code; code != fate.TooManyDeliveries || calls.Load() != 0 || len(l.letters()) != 1 {
+		t.Fatalf("code %s, %d calls of the handler, %d dead letters", code, calls.Load(), len(l.letters()))
+	}
+}

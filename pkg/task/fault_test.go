@@ -56,7 +56,7 @@ func TestFaultsOfTaskYAMLNameTheirPlace(t *testing.T) {
 		{"a rule without say", taskYAML("model: small\noutput: {rules: [{name: a, expr: \"true\"}]}\n"), `tasks/demo/task.yaml:2:18: a rule needs say: what is fed back to the model`},
 		{"a last model that is not there", taskYAML("model: small\ncorrection: {last_on: larg}\n"), `tasks/demo/task.yaml:2:23: there is no model "larg" in models.yaml: did you mean large?`},
 		{"a summary by nobody", taskYAML("model: small\ncontext: {summary: {task: demos}}\n"), `tasks/demo/task.yaml:2:27: there is no task "demos": did you mean demo?`},
-		{"a summary by itself", taskYAML("model: small\ncontext: {summary: {task: demo}}\n"), `tasks/demo/task.yaml:2:27: a task can not summarize for itself`},
+		{"a summary by itself", taskYAML("model: small\ncontext: {summary: {task: demo}}\n"), `tasks/demo/task.yaml:2:27: a task can not make its own summaries`},
 		{"a state without a session", taskYAML("model: small\ncontext: {state: {update: {/mood: output.mood}}}\n"), `tasks/demo/task.yaml:2:27: state.update needs a session to keep the state in: context.session is none`},
 	})
 }
@@ -107,7 +107,8 @@ func TestFaultsOfSchemasAndPromptNameTheirPlace(t *testing.T) {
 		{"a field that is not declared", prompt("{{define \"user\"}}\n  {{.Input.txt}}{{end}}"), `tasks/demo/prompt.tmpl:2:10: <.Input.txt>: map has no entry for key "txt" (input.schema.json does not declare it)`},
 		{"an optional field", prompt(`{{define "user"}}{{.Input.note}}{{end}}`), `tasks/demo/prompt.tmpl:1:25: <.Input.note>: map has no entry for key "note" (it is optional in input.schema.json: write {{with index .Input "name"}}…{{end}})`},
 		{"a field that may be null", prompt(`{{define "user"}}{{index .Input "name"}}{{end}}`), `tasks/demo/prompt.tmpl: user prints a null of the input: guard it by {{with …}} (it is optional in input.schema.json: write {{with index .Input "name"}}…{{end}})`},
-		{"a state that is not in the prompt", prompt(`{{define "user"}}{{.State.step}}{{end}}`), `tasks/demo/prompt.tmpl:1:25: <.State.step>: map has no entry for key "step" (input.schema.json does not declare it)`},
+		{"a state that is not in the prompt", prompt(`{{define "user"}}{{.State.step}}{{end}}`), `tasks/demo/prompt.tmpl:1:25: <.State.step>: map has no entry for key "step" (name it in context.state.in_prompt of task.yaml)`},
+		{"types that do not compare", prompt(`{{define "user"}}{{if gt .Input.text 3}}x{{end}}{{end}}`), `tasks/demo/prompt.tmpl:1:22: <gt .Input.text 3>: error calling gt: incompatible types for comparison: string and int`},
 		{"a misspelt file", folder{"tasks/demo/promt.tmpl": "x"}, `tasks/demo/promt.tmpl: nobody reads this file: did you mean prompt.tmpl?`},
 	})
 }

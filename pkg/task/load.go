@@ -195,11 +195,11 @@ func (l *loader) checkSummaries() {
 		summary, ok := l.set.Tasks[place.node.text]
 		switch {
 		case place.node.text == place.task:
-			l.at(place.file, place.node, "a task can not summarize for itself")
+			l.at(place.file, place.node, "a task can not make its own summaries")
 		case !ok:
 			l.at(place.file, place.node, "there is no task %q%s", place.node.text, didYouMean(place.node.text, l.set.Tasks))
 		case summary.Output.Format != FormatText:
-			l.at(place.file, place.node, "the task %q must have output.format: text to summarize", place.node.text)
+			l.at(place.file, place.node, "the task %q must have output.format: text to make summaries", place.node.text)
 		}
 	}
 }

@@ -41,10 +41,8 @@ func (p Prompt) Render(d PromptData) (system string, examples [][2]string, user 
 	if p.loaded {
 		d.State = visible(d.State, p.state)
 	}
-	if p.System != nil {
-		if system, err = render(p.System, d); err != nil {
-			return "", nil, "", err
-		}
+	if system, err = render(p.System, d); err != nil {
+		return "", nil, "", err
 	}
 	for _, example := range p.Examples {
 		var pair [2]string
@@ -63,6 +61,9 @@ func (p Prompt) Render(d PromptData) (system string, examples [][2]string, user 
 }
 
 func render(part *template.Template, d PromptData) (string, error) {
+	if part == nil {
+		return "", nil
+	}
 	var text strings.Builder
 	if err := part.Execute(&text, d); err != nil {
 		return "", fmt.Errorf("render the prompt: %w", err)

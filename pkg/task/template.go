@@ -117,28 +117,32 @@ func (t *taskLoader) checkPrompt(before int) {
 	if len(t.found) > before || t.task.Prompt.User == nil {
 		return
 	}
-	data := PromptData{Schema: ""}
+	var data PromptData
 	if t.task.OutputSchema != nil {
 		data.Schema = string(t.task.OutputSchema.Source())
 	}
-	if t.task.State != nil {
-		state, _ := t.task.State.Sample(schema.Everything)
-		data.State, _ = state.(map[string]any)
-	}
 	for _, try := range t.samples() {
-		data.Input = try.input
-		if try.state != nil {
-			data.State = try.state
-		}
+		data.Input, data.State = try.input, try.state
 		_, _, _, err := t.task.Prompt.Render(data)
 		if err == nil {
 			continue
 		}
 		fault := templateFault(t.path(promptFile), executePlace, err)
-		fault.Message += try.hint
+		fault.Message += try.hintAt(fault.Message)
 		t.add(fault)
 		return
 	}
+}
+
+// hintAt says how the sample led to a message about a part that is missing or null; other messages need none.
+func (try promptTry) hintAt(message string) string {
+	switch {
+	case strings.Contains(message, "<.State."):
+		return " (name it in context.state.in_prompt of " + manifestFile + ")"
+	case strings.Contains(message, "map has no entry"), strings.Contains(message, "prints a null"):
+		return try.hint
+	}
+	return ""
 }
 
 type promptTry struct {
@@ -147,16 +151,22 @@ type promptTry struct {
 	hint  string
 }
 
+// samples are made of the schemas, the first with a state, the others as in a new session; then the cases.
 func (t *taskLoader) samples() []promptTry {
 	var tries []promptTry
 	if t.task.Input != nil {
+		hints := map[schema.Fill]string{
+			schema.Everything:   " (" + inputFile + " does not declare it)",
+			schema.RequiredOnly: " (it is optional in " + inputFile + `: write {{with index .Input "name"}}…{{end}})`,
+			schema.Nulls:        " (it may be null by " + inputFile + ")",
+		}
 		for _, fill := range []schema.Fill{schema.Everything, schema.RequiredOnly, schema.Nulls} {
 			input, _ := t.task.Input.Sample(fill)
-			tries = append(tries, promptTry{input: input, hint: map[schema.Fill]string{
-				schema.Everything:   " (" + inputFile + " does not declare it)",
-				schema.RequiredOnly: ` (it is optional in ` + inputFile + `: write {{with index .Input "name"}}…{{end}})`,
-				schema.Nulls:        " (it may be null by " + inputFile + ")",
-			}[fill]})
+			tries = append(tries, promptTry{input: input, hint: hints[fill]})
+		}
+		if t.task.State != nil {
+			state, _ := t.task.State.Sample(schema.Everything)
+			tries[0].state, _ = state.(map[string]any)
 		}
 	}
 	for _, c := range t.task.Cases {

@@ -39,7 +39,7 @@ func render(t *task.Task, input json.RawMessage) ([]job.Message, *fate.Error) {
 	system, examples, user, err := t.Prompt.Render(data)
 	if err != nil {
 		refused := fate.Rejection(fate.TemplateError, fmt.Sprintf("the prompt template of task %s failed on this input", t.Name),
-			fate.Reason{Pointer: inputPointer, Message: err.Error()})
+			fate.Reason{Pointer: inputPointer, Message: job.Cut(err.Error(), job.MaxDetail)})
 		refused.Cause = err
 		return nil, refused
 	}

@@ -86,7 +86,7 @@ func eachOutcome(t *testing.T, streamed bool) {
 					b.model.Timeouts.Call = 300 * time.Millisecond
 				}
 				j := newJob(lane)
-				err, _ := b.toTheEnd(t, j)
+				_, err := b.toTheEnd(t, j)
 				checkOutcome(t, j, err, o.code, want)
 				if got := provider.Counts().Calls; got != want {
 					t.Errorf("the provider counted %d calls, want %d", got, want)
@@ -134,7 +134,7 @@ func TestAConnectionThatIsRefusedIsTriedAsOftenAsTheLaneAllows(t *testing.T) {
 				j := newJob(lane)
 				b := setup(t, url)
 				b.providers["main"].transport.Proxy = nil // which would resolve the name itself
-				err, _ := b.toTheEnd(t, j)
+				_, err := b.toTheEnd(t, j)
 				checkOutcome(t, j, err, fate.ProviderUnreachable, want)
 			})
 		}
@@ -145,7 +145,7 @@ func TestAServerThatDoesNotSpeakTLSIsUnreachable(t *testing.T) {
 	t.Parallel()
 	url := fake(t, fakellm.Options{}).URL()
 	j := newJob(job.Interactive)
-	err, _ := setup(t, "https"+url[len("http"):]).toTheEnd(t, j)
+	_, err := setup(t, "https"+url[len("http"):]).toTheEnd(t, j)
 	checkOutcome(t, j, err, fate.ProviderUnreachable, 2)
 }
 
@@ -157,7 +157,7 @@ func TestATaskMayLowerTheTimeoutsOfItsModel(t *testing.T) {
 	b.model.Timeouts.Call = time.Hour
 	b.task.Timeouts.FirstToken = 50 * time.Millisecond
 	started := time.Now()
-	err, _ := b.toTheEnd(t, newJob(job.Interactive))
+	_, err := b.toTheEnd(t, newJob(job.Interactive))
 	wantFate(t, err, fate.Divert, fate.ProviderTimeout)
 	if took := time.Since(started); took > 3*time.Second {
 		t.Errorf("a timeout of 50 ms took %s", took)
@@ -172,7 +172,7 @@ func TestACallThatIsNotOverWhenTheDeadlineLessItsReserveComesEndsThen(t *testing
 	b.task.Deadline.Reserve = 10 * time.Second
 	j := newJob(job.Batch)
 	j.Deadline = time.Now().Add(10*time.Second + 700*time.Millisecond)
-	err, _ := b.toTheEnd(t, j)
+	_, err := b.toTheEnd(t, j)
 	wantFate(t, err, fate.Divert, fate.Deadline)
 	if left := time.Until(j.Deadline); left < 9*time.Second || left > 10*time.Second {
 		t.Errorf("%s are left to the ladder, want its reserve of 10 s", left)
@@ -199,7 +199,7 @@ func TestACallIsNotRepeatedWhenTheJobsCallsAreSpent(t *testing.T) {
 	provider := fake(t, fakellm.Options{Faults: []fakellm.Fault{{Kind: fakellm.KindServerError}}})
 	j := newJob(job.Batch)
 	j.Calls = 4
-	err, _ := setup(t, provider.URL()).toTheEnd(t, j)
+	_, err := setup(t, provider.URL()).toTheEnd(t, j)
 	wantFate(t, err, fate.Divert, fate.ProviderUnavailable)
 	if n := provider.Counts().Calls; n != 2 {
 		t.Errorf("%d calls, want the 2 that are left of 6", n)

@@ -2,6 +2,7 @@ package inference
 
 import (
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -214,7 +215,7 @@ func TestACertificateAuthorityOfOnesOwnIsTrustedOnlyWhenItIsNamed(t *testing.T) 
 	if err := trusting.Handle(t.Context(), newJob(job.Interactive)); err != nil {
 		t.Error(err)
 	}
-	err, _ := setup(t, s.URL+"/v1").toTheEnd(t, newJob(job.Interactive))
+	_, err := setup(t, s.URL+"/v1").toTheEnd(t, newJob(job.Interactive))
 	f := wantFate(t, err, fate.Divert, fate.ProviderUnreachable)
 	if !strings.Contains(f.Message, "TLS") {
 		t.Errorf("message %q", f.Message)
@@ -252,12 +253,12 @@ func TestSecretsAndLongBodiesNeverReachMessagesHistoryOrLogs(t *testing.T) {
 					}
 				})
 				j := newJob(job.Interactive)
-				err, _ := b.toTheEnd(t, j)
-				f, ok := err.(*fate.Error)
+				_, err := b.toTheEnd(t, j)
+				f, ok := errors.AsType[*fate.Error](err)
 				if !ok {
 					t.Fatalf("error %v", err)
 				}
-				b.log.Write([]byte(err.Error())) // as the runner does
+				_, _ = b.log.Write([]byte(err.Error())) // as the runner does
 				all := f.Message + b.log.String()
 				for _, e := range calls(j) {
 					all += e.Detail
@@ -282,7 +283,7 @@ func TestARedirectIsNotFollowedWithTheKey(t *testing.T) {
 	url := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, elsewhere, http.StatusTemporaryRedirect)
 	})
-	err, _ := setup(t, url).toTheEnd(t, newJob(job.Interactive))
+	_, err := setup(t, url).toTheEnd(t, newJob(job.Interactive))
 	wantFate(t, err, fate.Divert, fate.ProviderRefusedRequest)
 	if followed.Load() {
 		t.Error("the request was sent on")

@@ -155,7 +155,7 @@ func TestTheWaitsOfAJobGrow(t *testing.T) {
 	provider := fake(t, fakellm.Options{Faults: []fakellm.Fault{{Kind: fakellm.KindUnavailable}}})
 	b := setup(t, provider.URL())
 	b.random = func() float64 { return 0.5 }
-	_, waits := b.toTheEnd(t, newJob(job.Batch))
+	waits, _ := b.toTheEnd(t, newJob(job.Batch))
 	want := []time.Duration{30, 60, 120, 240}
 	if len(waits) != len(want) {
 		t.Fatalf("%d waits, want %d", len(waits), len(want))
@@ -172,7 +172,7 @@ func TestAnAnswerEndsTheRowOfFailures(t *testing.T) {
 	provider := fake(t, fakellm.Options{})
 	provider.Script("", fakellm.Fault{Kind: fakellm.KindServerError}, fakellm.Fault{Kind: fakellm.KindCut}, fakellm.Fault{Kind: fakellm.KindOK})
 	j := newJob(job.Batch)
-	err, _ := setup(t, provider.URL()).toTheEnd(t, j)
+	_, err := setup(t, provider.URL()).toTheEnd(t, j)
 	if err != nil || j.Answer == nil || j.Attempts != 0 || j.Calls != 3 {
 		t.Fatalf("error %v, answer %v, %d attempts, %d calls", err, j.Answer, j.Attempts, j.Calls)
 	}

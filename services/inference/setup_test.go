@@ -165,20 +165,19 @@ func newJob(lane string) *job.Job {
 }
 
 // toTheEnd handles j as often as the handler wants it retried, without the waits, and returns the last
-// error and the waits.
-func (b *bundle) toTheEnd(t testing.TB, j *job.Job) (error, []time.Duration) {
+// error after the waits.
+func (b *bundle) toTheEnd(t testing.TB, j *job.Job) (waits []time.Duration, err error) {
 	t.Helper()
-	var waits []time.Duration
 	for range 20 {
-		err := b.Handle(context.Background(), j)
+		err = b.Handle(context.Background(), j)
 		f, ok := errors.AsType[*fate.Error](err)
 		if !ok || f.Fate != fate.Retry {
-			return err, waits
+			return waits, err
 		}
 		waits = append(waits, f.After)
 	}
 	t.Fatal("the handler retries without end")
-	return nil, nil
+	return waits, err
 }
 
 // calls returns the call events of a history.

@@ -57,7 +57,7 @@ func TestAStreamIsReadAsItsEventsSay(t *testing.T) {
 			t.Parallel()
 			b := setup(t, serve(t, func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(tt.body)) }))
 			j := newJob(job.Interactive)
-			err, _ := b.toTheEnd(t, j)
+			_, err := b.toTheEnd(t, j)
 			if tt.code != "" {
 				wantFate(t, err, fate.Divert, tt.code)
 				return
