@@ -133,6 +133,25 @@ func TestTheIdentityRulesHoldOnThreeReplicas(t *testing.T) {
 	}
 }
 
+// A client that lost its patience, or its connection, publishes again while the first try is under way.
+func TestARequestThatIsPublishedTwiceAtOnceIsAcknowledgedTwice(t *testing.T) {
+	_, url := nodes(t)
+	r := setupReplicas(t, url, 3)
+	const rounds, copies = 10, 20
+	var all sync.WaitGroup
+	for round := range rounds {
+		for range copies {
+			all.Go(func() {
+				id := fmt.Sprintf("twice-%d", round)
+				if _, err := r.client.Publish(t.Context(), job.Interactive, "toy", id, bodyOf(id, "asked twice")); err != nil {
+					t.Errorf("a copy of %s: %v", id, err)
+				}
+			})
+		}
+		all.Wait()
+	}
+}
+
 func TestElectionsAndAnAbsentNodeLoseNothing(t *testing.T) {
 	servers, url := nodes(t)
 	x := newOrdeal(t, url, 3)

@@ -41,11 +41,8 @@ func TestATaskWithoutASystemPartHasOnlyTheUsers(t *testing.T) {
 	t.Parallel()
 	for _, prompt := range []string{
 		`{{define "user"}}Say hello to {{.Input.message}}.{{end}}`,
-		`{{define "system"}}{{with .Input.nothing}}{{.}}{{end}} {{end}}{{define "user"}}Say hello to {{.Input.message}}.{{end}}`,
+		`{{define "system"}} {{if false}}Be kind.{{end}} {{end}}{{define "user"}}Say hello to {{.Input.message}}.{{end}}`,
 	} {
-		if strings.Contains(prompt, "nothing") {
-			prompt = strings.Replace(prompt, ".Input.nothing", `""`, 1)
-		}
 		j := admitted(t, message("Ann"))
 		if err := handle(t, handlerOf(t, load(t, "model: small", map[string]string{"prompt.tmpl": prompt})), j); err != nil {
 			t.Fatal(err)

@@ -87,13 +87,20 @@ func (f *fallback) fromModel(j *job.Job, t *task.Task, rung task.Rung) (outcome,
 	if why := f.unusable(j, t, rung); why != "" {
 		return rungSkipped, why
 	}
+	j.To = broker.ContextBuilder
+	if len(j.Messages) > 0 && fitsAsWell(f.tasks.Models[j.Model], f.tasks.Models[rung.Model]) {
+		j.To = broker.Inference
+	} else {
+		j.Messages = nil
+	}
 	j.Model = rung.Model
 	j.Attempts, j.MaxOutputTokens, j.Raised = 0, 0, false
-	j.To = broker.Inference
-	if len(j.Messages) == 0 {
-		j.To = broker.ContextBuilder
-	}
 	return rungTaken, ""
+}
+
+// fitsAsWell reports whether a prompt that was made for one model needs no new count for the next.
+func fitsAsWell(made, next *task.Model) bool {
+	return made != nil && next.ContextWindow >= made.ContextWindow && next.Encoding == made.Encoding && next.TokenSafety <= made.TokenSafety
 }
 
 // unusable says why a model cannot help this job; "": it may.

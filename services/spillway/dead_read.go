@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"spillway/pkg/broker"
@@ -124,14 +123,16 @@ func lettersOf(ctx context.Context, conn *broker.Conn, ids []string, each func(*
 // nextLetter returns the next message; nil when those that were to come are gone.
 func nextLetter(ctx context.Context, c jetstream.Consumer, messages jetstream.MessagesContext) (jetstream.Msg, error) {
 	for quiets := 0; ; quiets++ {
-		m, err := messages.Next(jetstream.NextMaxWait(quietLetters))
+		waiting, cancel := context.WithTimeout(ctx, quietLetters)
+		m, err := messages.Next(jetstream.NextContext(waiting))
+		cancel()
 		if err == nil {
 			return m, nil
 		}
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		if !errors.Is(err, nats.ErrTimeout) || quiets == patientQuiets {
+		if !errors.Is(err, context.DeadlineExceeded) || quiets == patientQuiets {
 			return nil, fmt.Errorf("read %s: %w", broker.DeadStream, err)
 		}
 		if info, err := c.Info(ctx); err == nil && info.NumPending == 0 {

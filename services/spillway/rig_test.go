@@ -15,6 +15,7 @@ import (
 
 	"spillway/pkg/broker"
 	"spillway/pkg/broker/brokertest"
+	"spillway/pkg/broker/embedded"
 	"spillway/pkg/fakellm"
 	"spillway/pkg/stage"
 	"spillway/schemas"
@@ -24,8 +25,9 @@ import (
 // rig is a server, with or without a simulated pipeline, and a connection that shares nothing with the
 // commands under test.
 type rig struct {
-	url  string
-	conn *broker.Conn
+	url    string
+	server *embedded.Server
+	conn   *broker.Conn
 	// provider answers the pipeline's calls.
 	provider *fakellm.Server
 }
@@ -41,7 +43,8 @@ no_ladder: the test wants to see the failure
 // serve runs a server with the pipeline's streams and no pipeline.
 func serve(t *testing.T) *rig {
 	t.Helper()
-	r := &rig{url: brokertest.Server(t).URL()}
+	s := brokertest.Server(t)
+	r := &rig{url: s.URL(), server: s}
 	r.conn = brokertest.Connect(t, r.url)
 	brokertest.Ensure(t, r.conn, stage.Topology(services.Pipeline(), broker.DefaultSizing()))
 	return r

@@ -2,18 +2,15 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 
 	"spillway/pkg/broker"
 	"spillway/pkg/broker/brokertest"
@@ -143,8 +140,10 @@ func TestSubmitOfLines(t *testing.T) {
 		if ids["w-1"] != "succeeded" || ids["w-2"] != "succeeded" {
 			t.Errorf("%v", ids)
 		}
-		if order := r.admissionOrder(t); slices.Index(order, "w-1") > slices.Index(order, "w-2") {
-			t.Errorf("the turns of a session changed places: %v", order)
+		first, _, err1 := r.conn.Marker(t.Context(), "w-1")
+		second, _, err2 := r.conn.Marker(t.Context(), "w-2")
+		if err := errors.Join(err1, err2); err != nil || first.RequestSeq > second.RequestSeq || first.Lane != "batch" {
+			t.Errorf("the turns of a session changed places: %+v, %+v: %v", first, second, err)
 		}
 	})
 	t.Run("runs without an output decide the exit code when no line was bad", func(t *testing.T) {
@@ -254,24 +253,4 @@ func (r *rig) stored(t *testing.T, subject string) []byte {
 		t.Fatal(err)
 	}
 	return bytes.TrimSpace(m.Data)
-}
-
-// admissionOrder is the ids of the markers, by sequence.
-func (r *rig) admissionOrder(t *testing.T) []string {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
-	c, err := r.conn.JS.OrderedConsumer(ctx, broker.AdmittedStream, jetstream.OrderedConsumerConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	batch, err := c.FetchNoWait(int(c.CachedInfo().NumPending))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var ids []string
-	for m := range batch.Messages() {
-		ids = append(ids, broker.Token(m.Subject(), 2))
-	}
-	return ids
 }

@@ -30,11 +30,15 @@ func TestWatch(t *testing.T) {
 		}
 	})
 	t.Run("of one id it shows every hop", func(t *testing.T) {
-		c := r.start(t, "watch", "--id=hops", "--progress", "--count=1")
+		c := r.start(t, "watch", "--id=hops", "--progress")
 		c.says("llm.progress.*.hops")
 		r.spillway(t, "submit", "analyze", `{"text":"hops"}`, "--id=hops").with(exitOK)
 		r.spillway(t, "submit", "analyze", `{"text":"others"}`, "--id=others").with(exitOK)
-		c.wait().with(exitOK, "ingest -> context-builder", "context-builder -> inference", "inference -> validator").without("others")
+		for _, hop := range []string{"ingest -> context-builder", "context-builder -> inference", "inference -> validator", "validator -> result-writer"} {
+			c.says(hop)
+		}
+		c.cancel()
+		c.wait().with(exitOK, "analyze  hops").without("others")
 	})
 	t.Run("interrupted, it has done its work", func(t *testing.T) {
 		c := r.start(t, "watch")

@@ -141,8 +141,8 @@ func pieces(text string) (found []segment, tooMany bool) {
 func afterThinking(text string) string {
 	const begin, end = "<think>", "</think>"
 	if strings.HasPrefix(text, begin) {
-		if i := strings.Index(text, end); i >= 0 {
-			return strings.TrimSpace(text[i+len(end):])
+		if _, answer, closed := strings.Cut(text, end); closed {
+			return strings.TrimSpace(answer)
 		}
 	}
 	return text

@@ -7,12 +7,22 @@ import (
 	"spillway/pkg/schema"
 )
 
-// closing are the quotes that end a string, by the one that begins it.
-var closing = map[rune]string{'"': `"`, '\'': `'`, '`': "`", '“': "”“", '”': "”“", '‘': "’‘", '’': "’‘"}
+// closing returns the quotes that end a string which begins with c; "": c is no quote.
+func closing(c rune) string {
+	switch c {
+	case '"', '\'', '`':
+		return string(c)
+	case '“', '”':
+		return "”“"
+	case '‘', '’':
+		return "’‘"
+	}
+	return ""
+}
 
 func (r *reader) atQuote() bool {
 	c, _ := utf8.DecodeRuneInString(r.text[r.at:])
-	return closing[c] != ""
+	return closing(c) != ""
 }
 
 // quoted reads a string. A quote ends it where something follows that can only follow a string; a quote
@@ -24,9 +34,9 @@ func (r *reader) quoted() (any, bool) {
 		r.edited("other quotes")
 	}
 	r.at += size
+	ending, inner := closing(begin), 0
 	var literal strings.Builder
 	literal.WriteByte('"')
-	inner := 0
 	for {
 		c, size := utf8.DecodeRuneInString(r.text[r.at:])
 		if size == 0 || c == utf8.RuneError && size == 1 {
@@ -38,14 +48,14 @@ func (r *reader) quoted() (any, bool) {
 			if !r.escape(&literal) {
 				return nil, false
 			}
-		case strings.ContainsRune(closing[begin], c) && r.ends():
+		case strings.ContainsRune(ending, c) && r.ends():
 			if inner%2 != 0 {
 				return nil, false
 			}
 			literal.WriteByte('"')
 			value, err := schema.Decode([]byte(literal.String()))
 			return value, err == nil
-		case strings.ContainsRune(closing[begin], c):
+		case strings.ContainsRune(ending, c):
 			r.edited("quotes within a string")
 			inner++
 			if r.inner++; r.inner > maxInnerQuotes {

@@ -26,8 +26,7 @@ func Definition() stage.Definition {
 	}
 }
 
-// The ways in which an output was won. The first three are named as the verdicts are; a corrected answer is
-// called so whatever its verdict.
+// How an output was won, where that is not called as the verdict is.
 const (
 	recoveryStrict    = "strict"
 	recoveryCorrected = "corrected"
