@@ -40,6 +40,7 @@ type Counter struct {
 type encoding struct {
 	once  sync.Once
 	codec tokenizer.Codec
+	words *words
 	err   error
 }
 
@@ -99,16 +100,38 @@ func (c *Counter) CountMessages(encoding string, messages []job.Message) (int, e
 }
 
 func (e *encoding) count(name, text string) (int, error) {
-	e.once.Do(func() { e.codec, e.err = tokenizer.Get(tokenizer.Encoding(name)) })
+	e.once.Do(func() {
+		e.codec, e.err = tokenizer.Get(tokenizer.Encoding(name))
+		e.words = newWords()
+	})
 	if e.err != nil {
 		return 0, fmt.Errorf("load the vocabulary of %s: %w", name, e.err)
 	}
 	total := 0
 	for len(text) > 0 {
+		end, by := next(text), e.parts
+		n, err := 0, error(nil)
+		if end <= maxWord {
+			n, err = e.words.count(text[:end], by)
+		} else {
+			n, err = by(text[:end])
+		}
+		if err != nil {
+			return 0, fmt.Errorf("count the tokens of %s: %w", name, err)
+		}
+		total, text = total+n, text[end:]
+	}
+	return total, nil
+}
+
+// parts counts a text that has no border between words, or one that is not known.
+func (e *encoding) parts(text string) (int, error) {
+	total := 0
+	for len(text) > 0 {
 		end := part(text)
 		n, err := e.codec.Count(text[:end])
 		if err != nil {
-			return 0, fmt.Errorf("count the tokens of %s: %w", name, err)
+			return 0, err
 		}
 		total, text = total+n, text[end:]
 	}

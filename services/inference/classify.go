@@ -3,7 +3,6 @@ package inference
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"unicode"
+
+	json "github.com/go-json-experiment/json/v1"
 
 	"spillway/pkg/fate"
 	"spillway/pkg/job"

@@ -138,24 +138,26 @@ func (c *call) maxTokens() int {
 
 // splice puts head in the place of the first byte, {, of the request's JSON object. The body can be had
 // again, as before: the transport sends it a second time when a kept connection turned out to be closed
-// before anything was written to it.
+// before anything was written to it. It is copied once, into one piece: a body of several would cost the
+// transport a buffer of 32 KiB for each call.
 func splice(req *http.Request, head []byte) error {
 	if len(head) == 1 {
 		return nil
 	}
-	rest := req.GetBody
-	req.GetBody = func() (io.ReadCloser, error) {
-		body, err := rest()
-		if err != nil {
-			return nil, err
-		}
-		if _, err := io.CopyN(io.Discard, body, 1); err != nil {
-			return nil, err
-		}
-		return io.NopCloser(io.MultiReader(bytes.NewReader(head), body)), nil
+	rest, err := req.GetBody()
+	if err != nil {
+		return err
 	}
-	req.ContentLength += int64(len(head)) - 1
-	var err error
+	whole := bytes.NewBuffer(make([]byte, 0, len(head)+int(req.ContentLength)))
+	whole.Write(head)
+	if _, err := io.CopyN(io.Discard, rest, 1); err != nil {
+		return err
+	}
+	if _, err := io.Copy(whole, rest); err != nil {
+		return err
+	}
+	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(whole.Bytes())), nil }
+	req.ContentLength = int64(whole.Len())
 	req.Body, err = req.GetBody()
 	return err
 }
