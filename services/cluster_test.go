@@ -1,6 +1,7 @@
 package services_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -152,6 +153,37 @@ func TestARequestThatIsPublishedTwiceAtOnceIsAcknowledgedTwice(t *testing.T) {
 	}
 }
 
+// The leader that stores a result need not be leader any more when it is to republish it. Who waits for the
+// result must learn it all the same.
+func TestAWaitingClientLearnsAResultThatIsNotRepublished(t *testing.T) {
+	t.Parallel()
+	r := setup(t, brokertest.Server(t).URL())
+	s, err := r.conn.JS.Stream(t.Context(), "LLM_RESULTS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	silent := s.CachedInfo().Config
+	silent.RePublish = nil
+	if _, err := r.conn.JS.UpdateStream(t.Context(), silent); err != nil {
+		t.Fatal(err)
+	}
+	r.runAllBut(broker.ResultWriter)
+	id := r.ask(job.Interactive, "toy", "is anybody there?")
+	subscriptions := r.conn.NC.NumSubscriptions()
+	ended := make(chan error, 1)
+	go func() {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		_, err := r.client.Wait(ctx, "toy", id, 1)
+		ended <- err
+	}()
+	brokertest.Eventually(t, 5*time.Second, "the client waits", func() bool { return r.conn.NC.NumSubscriptions() > subscriptions })
+	r.run(broker.ResultWriter)
+	if err := <-ended; err != nil {
+		t.Errorf("the result is stored, and who waited for it was told: %v", err)
+	}
+}
+
 func TestElectionsAndAnAbsentNodeLoseNothing(t *testing.T) {
 	servers, url := nodes(t)
 	x := newOrdeal(t, url, 3)
@@ -240,4 +272,122 @@ func restartable(t *testing.T, servers []*embedded.Server, i int) embedded.Optio
 		Port: portOf(t, s.URL()), Store: filepath.Dir(s.StoreDir()), Sync: time.Second, Name: s.Name(), Log: zerolog.Nop(),
 		Cluster: &embedded.Cluster{Port: s.ClusterAddr().Port, Routes: routes},
 	}
+}
+
+// witness sees results as users' programs do: on a core subscription, and with a JetStream consumer.
+type witness struct {
+	mu sync.Mutex
+	// core counts the messages on llm.result.> by id and run, stored the sequences that the consumer got.
+	core   map[string]int
+	stored map[string]map[uint64]bool
+	last   uint64
+	// away are the times without a connection.
+	away []absence
+}
+
+type absence struct{ from, to time.Time }
+
+func watch(t *testing.T, url string) *witness {
+	t.Helper()
+	w := &witness{core: map[string]int{}, stored: map[string]map[uint64]bool{}}
+	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.ReconnectJitter(0, 0), nats.DontRandomize(),
+		nats.DisconnectErrHandler(func(*nats.Conn, error) { w.left() }), nats.ReconnectHandler(func(*nats.Conn) { w.back() }))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	if _, err := nc.Subscribe("llm.result.>", func(m *nats.Msg) { w.note(m.Data, 0) }); err != nil {
+		t.Fatal(err)
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := js.OrderedConsumer(t.Context(), "LLM_RESULTS", jetstream.OrderedConsumerConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	following, err := c.Consume(func(m jetstream.Msg) {
+		if md, err := m.Metadata(); err == nil {
+			w.note(m.Data(), md.Sequence.Stream)
+		}
+	}, jetstream.PullHeartbeat(time.Second), jetstream.PullExpiry(10*time.Second))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(following.Stop)
+	return w
+}
+
+// note keeps what both subscribers read from a message itself.
+func (w *witness) note(body []byte, sequence uint64) {
+	var r struct {
+		ID  string `json:"id"`
+		Run int    `json:"run"`
+	}
+	if json.Unmarshal(body, &r) != nil {
+		r.ID = string(body) // nobody asked for that id: the audit will say so
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	key := runKey(r.ID, r.Run)
+	if sequence == 0 {
+		w.core[key]++
+		return
+	}
+	w.last = max(w.last, sequence)
+	if w.stored[key] == nil {
+		w.stored[key] = map[uint64]bool{}
+	}
+	w.stored[key][sequence] = true
+}
+
+func runKey(id string, run int) string { return fmt.Sprintf("%s run %d", id, run) }
+
+// inFlight is what a message may take from the stream to the subscriber: what is stored so shortly before
+// the connection breaks may be lost on the way, as with any core subscription.
+const inFlight = time.Second
+
+func (w *witness) left() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.away = append(w.away, absence{from: time.Now().Add(-inFlight), to: time.Now().Add(time.Hour)})
+}
+
+func (w *witness) back() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if n := len(w.away); n > 0 {
+		w.away[n-1].to = time.Now()
+	}
+}
+
+// missed excuses a subscriber from what is stored around now.
+func (w *witness) missed(around time.Duration) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.away = append(w.away, absence{from: time.Now().Add(-around), to: time.Now().Add(around)})
+}
+
+func (w *witness) wasAway(at time.Time) bool {
+	for _, s := range w.away {
+		if at.After(s.from) && at.Before(s.to) {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *witness) sequence() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.last
+}
+
+// heardOf returns how often each subscriber got the result of a run.
+func (w *witness) heardOf(id string, run int) (core, stored int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	key := runKey(id, run)
+	return w.core[key], len(w.stored[key])
 }

@@ -5,14 +5,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"iter"
+	"maps"
+	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
-
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"spillway/pkg/broker"
 	"spillway/pkg/broker/brokertest"
@@ -132,6 +133,9 @@ func (x *ordeal) traffic(perSecond, atLeast int) (stop func()) {
 
 // request publishes the n-th request; without a PubAck it counts as tried only.
 func (x *ordeal) request(n int) {
+	if n%100 == 0 {
+		x.readCalls()
+	}
 	lane, task, text := requestOf(n)
 	id := fmt.Sprintf("trial-%d", n)
 	body, err := json.Marshal(map[string]any{"input": map[string]string{"text": text}, "deadline": "8m", "metadata": n})
@@ -235,6 +239,23 @@ func TestSixProcessesKeepTheIdentityRules(t *testing.T) {
 	}
 }
 
+// A process that drained may live on, for the sake of another stage that has not: what is published then
+// belongs to those who still pull, at once and not after a lease's time.
+func TestAStageThatLeftHoldsNothingBack(t *testing.T) {
+	t.Parallel()
+	const jobs = 20
+	r := setup(t, brokertest.Server(t).URL())
+	r.runWithout(r.run, broker.Ingest)
+	leave := r.run(broker.Ingest)
+	r.result(r.ask(job.Interactive, "toy", "before"), 1)
+	leave()
+	r.run(broker.Ingest)
+	for n := range jobs {
+		r.ask(job.Interactive, "toy", fmt.Sprintf("after, %d", n))
+	}
+	brokertest.Eventually(t, broker.AckWait/2, "all are answered", func() bool { return r.heard.distinct() == 1+jobs })
+}
+
 func TestProcessesThatAreAskedToLeaveLoseAndRepeatNothing(t *testing.T) {
 	x := newOrdeal(t, startServer(t).url(), 1)
 	p := newProcesses(x.rig)
@@ -253,120 +274,109 @@ func TestProcessesThatAreAskedToLeaveLoseAndRepeatNothing(t *testing.T) {
 	x.audit(func(kill) bool { return false }).report(t)
 }
 
-// witness sees results as users' programs do: on a core subscription, and with a JetStream consumer.
-type witness struct {
-	mu sync.Mutex
-	// core counts the messages on llm.result.> by id and run, stored the sequences that the consumer got.
-	core   map[string]int
-	stored map[string]map[uint64]bool
-	last   uint64
-	// away are the times without a connection.
-	away []absence
-}
-
-type absence struct{ from, to time.Time }
-
-func watch(t *testing.T, url string) *witness {
-	t.Helper()
-	w := &witness{core: map[string]int{}, stored: map[string]map[uint64]bool{}}
-	nc, err := nats.Connect(url, nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.ReconnectJitter(0, 0), nats.DontRandomize(),
-		nats.DisconnectErrHandler(func(*nats.Conn, error) { w.left() }), nats.ReconnectHandler(func(*nats.Conn) { w.back() }))
-	if err != nil {
-		t.Fatal(err)
+func TestTheCallsOfAKilledProcessAreTakenUpWithinTenSeconds(t *testing.T) {
+	const jobs = 100
+	r := setup(t, brokertest.Server(t).URL())
+	x := &ordeal{rig: r, witness: watch(t, r.url)}
+	p := newProcesses(r)
+	// Calls that last longer than it takes to start them all; no silence within is long enough for a timeout.
+	r.first.SetLatency(fakellm.Latency{FirstToken: 200 * time.Millisecond, PerToken: 150 * time.Millisecond})
+	r.runAllBut(broker.Inference)
+	inference := p.mustStart(broker.Inference)
+	ids := map[string]string{}
+	for n := range jobs {
+		text := fmt.Sprintf("question %d", n)
+		ids[r.publish(job.Interactive, "toy", "", withDeadline(text, "2m"))] = text
 	}
-	t.Cleanup(nc.Close)
-	if _, err := nc.Subscribe("llm.result.>", func(m *nats.Msg) { w.note(m.Data, 0) }); err != nil {
-		t.Fatal(err)
+	brokertest.Eventually(t, startTimeout, "the process makes all calls", func() bool { return r.first.Counts().InFlight == jobs })
+	inference.end(t, syscall.SIGKILL)
+	killed := time.Now()
+	if n := x.held(broker.Inference); n < jobs*9/10 {
+		t.Errorf("the killed process held %d of %d jobs", n, jobs)
 	}
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := js.OrderedConsumer(t.Context(), "LLM_RESULTS", jetstream.OrderedConsumerConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	following, err := c.Consume(func(m jetstream.Msg) {
-		if md, err := m.Metadata(); err == nil {
-			w.note(m.Data(), md.Sequence.Stream)
+	r.first.SetLatency(fakellm.Latency{})
+	p.mustStart(broker.Inference)
+	brokertest.Eventually(t, 10*time.Second-time.Since(killed), "all its jobs have results", func() bool { return r.heard.distinct() == jobs })
+	t.Logf("all %d results %s after the kill", jobs, time.Since(killed).Round(10*time.Millisecond))
+	for id, text := range ids {
+		if heard := r.heard.of(id); len(heard) != 1 || !answersTo(&heard[0], text) {
+			t.Errorf("%s: %d results", id, len(heard))
 		}
-	}, jetstream.PullHeartbeat(time.Second), jetstream.PullExpiry(10*time.Second))
-	if err != nil {
-		t.Fatal(err)
+		if n := r.first.Counts().Nonces[fakellm.Nonce(text)]; n > 2 {
+			t.Errorf("%s: %d calls, one kill", id, n)
+		}
 	}
-	t.Cleanup(following.Stop)
-	return w
 }
 
-// note keeps what both subscribers read from a message itself.
-func (w *witness) note(body []byte, sequence uint64) {
-	var r struct {
-		ID  string `json:"id"`
-		Run int    `json:"run"`
+func TestRandomKillsOfStagesAndOfTheServerLoseNothing(t *testing.T) {
+	s := startServer(t)
+	x := newOrdeal(t, s.url(), 1)
+	p := newProcesses(x.rig)
+	rng := rand.New(rand.NewPCG(x.seed, 0))
+	names := x.stageNames()
+	running := map[string]*child{}
+	for _, name := range names {
+		running[name] = p.mustStart(name)
 	}
-	if json.Unmarshal(body, &r) != nil {
-		r.ID = string(body) // nobody asked for that id: the audit will say so
+	stopTraffic := x.traffic(25, requests())
+	end := time.NewTimer(randomTime())
+	for killing := true; killing; {
+		// The subject of the test: moments that nothing in the pipeline decides.
+		pause := time.NewTimer(time.Duration(100+rng.IntN(900)) * time.Millisecond)
+		select {
+		case <-pause.C:
+			x.killOne(s, p, running, rng)
+		case <-end.C:
+			killing = false
+		}
+		pause.Stop()
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	key := runKey(r.ID, r.Run)
-	if sequence == 0 {
-		w.core[key]++
+	stopTraffic()
+	x.revive(p, running)
+	x.quiet(2 * time.Minute)
+	x.audit(func(kill) bool { return true }).report(t)
+	p.drain(slices.Collect(maps.Values(running)))
+}
+
+func randomTime() time.Duration {
+	if testing.Short() {
+		return 12 * time.Second
+	}
+	return 25 * time.Second
+}
+
+// killOne kills the server, or one stage, and starts it again.
+func (x *ordeal) killOne(s *natsProcess, p *processes, running map[string]*child, rng *rand.Rand) {
+	x.t.Helper()
+	x.revive(p, running)
+	x.readCalls()
+	names := x.stageNames()
+	victim := rng.IntN(len(names) + 1)
+	if victim == len(names) {
+		held := 0
+		for _, name := range names {
+			held += x.held(name)
+		}
+		s.kill()
+		x.killed("nats-server", held)
+		s.start()
 		return
 	}
-	w.last = max(w.last, sequence)
-	if w.stored[key] == nil {
-		w.stored[key] = map[uint64]bool{}
-	}
-	w.stored[key][sequence] = true
+	name := names[victim]
+	running[name].end(x.t, syscall.SIGKILL)
+	x.killed(name, x.held(name))
+	running[name] = p.mustStart(name)
 }
 
-func runKey(id string, run int) string { return fmt.Sprintf("%s run %d", id, run) }
-
-// inFlight is what a message may take from the stream to the subscriber: what is stored so shortly before
-// the connection breaks may be lost on the way, as with any core subscription.
-const inFlight = time.Second
-
-func (w *witness) left() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.away = append(w.away, absence{from: time.Now().Add(-inFlight), to: time.Now().Add(time.Hour)})
-}
-
-func (w *witness) back() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if n := len(w.away); n > 0 {
-		w.away[n-1].to = time.Now()
-	}
-}
-
-// missed excuses a subscriber from what is stored around now.
-func (w *witness) missed(around time.Duration) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.away = append(w.away, absence{from: time.Now().Add(-around), to: time.Now().Add(around)})
-}
-
-func (w *witness) wasAway(at time.Time) bool {
-	for _, s := range w.away {
-		if at.After(s.from) && at.Before(s.to) {
-			return true
+// revive starts the stages again that ended by themselves: one that finds no server when it starts gives up.
+func (x *ordeal) revive(p *processes, running map[string]*child) {
+	x.t.Helper()
+	for name, c := range running {
+		select {
+		case <-c.exited:
+			x.t.Logf("%s ended by itself: %s", name, c.cmd.ProcessState)
+			running[name] = p.mustStart(name)
+		default:
 		}
 	}
-	return false
-}
-
-func (w *witness) sequence() uint64 {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.last
-}
-
-// heardOf returns how often each subscriber got the result of a run.
-func (w *witness) heardOf(id string, run int) (core, stored int) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	key := runKey(id, run)
-	return w.core[key], len(w.stored[key])
 }

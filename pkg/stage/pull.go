@@ -37,7 +37,6 @@ type puller struct {
 	request string // the subject of pull requests
 
 	mu      sync.Mutex
-	free    int // slots neither promised to a pull request nor at work
 	windows [windows]*window
 	held    map[uint64]*held
 	settled settled
@@ -57,7 +56,7 @@ type window struct {
 
 func newPuller(conn *broker.Conn, in Inbox, gate Gate, slots int, m *metrics, work *sync.WaitGroup, deliver func(*held)) *puller {
 	return &puller{
-		conn: conn, inbox: in, gate: gate, slots: slots, free: slots, deliver: deliver, work: work, m: m,
+		conn: conn, inbox: in, gate: gate, slots: slots, deliver: deliver, work: work, m: m,
 		request: broker.PullSubject(in.Stream, in.Consumer),
 		held:    map[uint64]*held{}, settled: newSettled(),
 	}
@@ -100,10 +99,12 @@ func (p *puller) pull() {
 		if p.stopped || w == nil || w.open > 0 {
 			continue
 		}
-		if p.free < 1 || (p.free < quarter && p.underWay() > 0) {
+		asked := p.asked()
+		free := p.slots - len(p.held) - asked
+		if free < 1 || (free < quarter && asked > 0) {
 			return
 		}
-		want := min(p.free, quarter)
+		want := min(free, quarter)
 		if p.gate != nil {
 			if want = p.gate.Open(want); want == 0 {
 				p.again(gatePause)
@@ -130,12 +131,12 @@ func (w *window) ask(n int) error {
 		return err
 	}
 	w.open = n
-	w.p.free -= n
 	w.due = time.Now().Add(pullExpires + lostAfter)
 	return nil
 }
 
-func (p *puller) underWay() int {
+// asked counts what pull requests under way may still deliver. The caller holds p.mu.
+func (p *puller) asked() int {
 	n := 0
 	for _, w := range p.windows {
 		n += w.open
@@ -164,10 +165,7 @@ func (p *puller) giveBack(n int) {
 
 // close takes the rest of the window's credit back. The caller holds p.mu.
 func (w *window) close() {
-	if w.open > 0 {
-		w.p.free += w.open
-		w.p.giveBack(w.open)
-	}
+	w.p.giveBack(w.open)
 	w.open = 0
 }
 
@@ -225,7 +223,6 @@ func (p *puller) take(w *window, h *held) bool {
 }
 
 func (p *puller) handBackCredit() {
-	p.free++
 	p.giveBack(1)
 	p.pull()
 }
@@ -240,7 +237,6 @@ func (p *puller) release(h *held, done bool) {
 	} else {
 		p.giveBack(1)
 	}
-	p.free++
 	p.pull()
 }
 
@@ -289,7 +285,7 @@ func (p *puller) starving() bool {
 	defer p.mu.Unlock()
 	idle := p.delivered == p.seen
 	p.seen = p.delivered
-	return idle && !p.stopped && p.free > 0 && p.retry == nil
+	return idle && !p.stopped && len(p.held) < p.slots && p.retry == nil
 }
 
 // stop pulls no more. What still arrives is handed back at once.

@@ -28,7 +28,7 @@ func (c *cancelCmd) Run(ctx context.Context, g *globals) error {
 			return err
 		}
 	}
-	conn, err := c.open(ctx, g, "cancel", broker.ResultsStream, broker.AdmittedStream)
+	conn, err := c.open(ctx, g, "cancel", broker.ResultsStream)
 	if err != nil {
 		return err
 	}
@@ -54,6 +54,16 @@ func (c *cancelCmd) Run(ctx context.Context, g *globals) error {
 	return quiet(last)
 }
 
+// runOf is the newest run of an id, as far as this user may know.
+func runOf(ctx context.Context, conn *broker.Conn, id string) int {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	if m, _, err := conn.Marker(ctx, id); err == nil {
+		return m.Run
+	}
+	return 1
+}
+
 // codeOf is the exit code of an error.
 func codeOf(err error) int {
 	if e, ok := errors.AsType[*exitError](err); ok {
@@ -68,10 +78,7 @@ func (c *cancelCmd) cancel(ctx context.Context, g *globals, conn *broker.Conn, i
 		return err
 	}
 	defer results.close()
-	run := 1
-	if m, _, err := conn.Marker(ctx, id); err == nil {
-		run = m.Run
-	}
+	run := runOf(ctx, conn, id)
 	asking, cancel := context.WithTimeout(ctx, cancelTimeout)
 	defer cancel()
 	receipt, err := client.New(conn).Cancel(asking, id)

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
@@ -14,8 +13,6 @@ import (
 	"spillway/pkg/fate"
 	"spillway/pkg/stage"
 )
-
-func isNotFound(err error) bool { return errors.Is(err, broker.ErrNotFound) }
 
 // listenFor is how long a command that does not wait listens for fallback's word on its orders.
 const listenFor = time.Second

@@ -72,9 +72,11 @@ func readLetters(ctx context.Context, conn *broker.Conn, subjects []string, sinc
 		start := time.Now().Add(-since)
 		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &start
 	}
-	c, err := conn.JS.OrderedConsumer(ctx, broker.DeadStream, cfg)
+	asking, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	c, err := conn.JS.OrderedConsumer(asking, broker.DeadStream, cfg)
 	if err != nil {
-		return fmt.Errorf("read %s: %w", broker.DeadStream, err)
+		return fmt.Errorf("read %s: %w", broker.DeadStream, unanswerable(err))
 	}
 	if c.CachedInfo().NumPending == 0 {
 		return nil

@@ -22,7 +22,7 @@ type deadReplayCmd struct {
 	Model       string        `help:"Let this model (a name in models.yaml) answer instead of the task's." env:"-" placeholder:"NAME"`
 	TaskVersion string        `help:"Replay only if this version of the task is the one that is loaded." env:"-" placeholder:"HASH"`
 	Rate        orderRate     `help:"How many are ordered a second or a minute; 0: as fast as it goes." default:"20/s" placeholder:"N/s"`
-	Wait        bool          `help:"Wait for the new results."`
+	Wait        bool          `env:"-" help:"Wait for the new results."`
 	Timeout     time.Duration `help:"How long --wait waits for each." default:"2m"`
 }
 
@@ -106,6 +106,8 @@ type refused struct {
 // refusalOf reads what decides from the leader, as fallback will: nil when nothing speaks against a new run
 // of the letter's job.
 func refusalOf(ctx context.Context, conn *broker.Conn, l *letter) (*refused, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	if l.sequence == 0 {
 		return notDead(ctx, conn, l.id)
 	}

@@ -107,8 +107,11 @@ func (c *deadRmCmd) remove(ctx context.Context, g *globals, conn *broker.Conn, l
 	bar := g.newGauge(len(list), "removing")
 	defer bar.done()
 	for n, l := range list {
-		if err := conn.Delete(ctx, broker.DeadStream, l.sequence); err != nil {
-			return fmt.Errorf("remove the dead letter of %s (%d of %d are removed): %w", l.id, n, len(list), err)
+		asking, cancel := context.WithTimeout(ctx, patience)
+		err := conn.Delete(asking, broker.DeadStream, l.sequence)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("remove the dead letter of %s (%d of %d are removed): %w", l.id, n, len(list), unanswerable(err))
 		}
 		bar.add()
 		if g.cli.JSON {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -31,8 +30,8 @@ func (c *deadShowCmd) Run(ctx context.Context, g *globals) error {
 		return err
 	}
 	defer conn.Close()
-	stored, err := conn.Last(ctx, broker.DeadStream, broker.AnyDead(c.ID))
-	if errors.Is(err, broker.ErrNotFound) {
+	stored, err := last(ctx, conn, broker.DeadStream, broker.AnyDead(c.ID))
+	if isNotFound(err) {
 		return exit(exitNotFound, "no dead letter of %s is kept: it did not fail, it was replayed or removed, or it expired (`spillway result %s` says how it ended)", c.ID, c.ID)
 	}
 	if err != nil {

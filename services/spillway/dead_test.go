@@ -128,7 +128,7 @@ func TestADeadLetterIsShownWithoutItsContent(t *testing.T) {
 		t.Errorf("%v", got)
 	}
 	r.put(t, broker.DeadSubject("validator", "analyze", "a1"), job.Letter{V: 1, Stage: "validator", Code: fate.Crashed, Stack: "goroutine 1", Raw: []byte("{")})
-	r.spillway(t, "dead", "show", "a1").with(exitOK, "crashed", "goroutine 1", "1 bytes that are no job", "an older letter of this id is kept too: llm.dead.inference.analyze.a1")
+	r.spillway(t, "dead", "show", "a1").with(exitOK, "crashed", "goroutine 1", "1 byte that are no job", "an older letter of this id is kept too: llm.dead.inference.analyze.a1")
 	r.spillway(t, "dead", "show", "unknown").with(exitNotFound, "no dead letter of unknown is kept", "spillway result unknown")
 }
 

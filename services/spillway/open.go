@@ -79,6 +79,27 @@ func maskURLs(list string) string {
 	return strings.Join(urls, ",")
 }
 
+// patience bounds one question to the broker: it is longer than an election. Who may not ask gets no answer.
+const patience = 15 * time.Second
+
+// last reads the newest message on a subject from the leader, with patience.
+func last(ctx context.Context, conn *broker.Conn, stream, subject string) (*broker.Stored, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	stored, err := conn.Last(ctx, stream, subject)
+	return stored, unanswerable(err)
+}
+
+// unanswerable adds to a timeout what is likely behind it.
+func unanswerable(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w (is JetStream well, and may this user do that?)", err)
+	}
+	return err
+}
+
+func isNotFound(err error) bool { return errors.Is(err, broker.ErrNotFound) }
+
 // checkID refuses what can be no id, before it becomes part of a subject.
 func checkID(id string) error {
 	if !job.IsID(id) {

@@ -15,7 +15,7 @@ import (
 type resultCmd struct {
 	natsFlags
 	ID      string        `arg:"" name:"id" help:"Id of the request."`
-	Wait    bool          `help:"Wait for it."`
+	Wait    bool          `env:"-" help:"Wait for it."`
 	Timeout time.Duration `help:"How long --wait waits." default:"1m"`
 	MinRun  int           `name:"run" env:"-" help:"Take no result of an earlier run than this: runs above 1 are replays." default:"1" placeholder:"N"`
 	History bool          `env:"-" help:"Print what happened to the job: every hop, call, verdict and rung."`
@@ -50,9 +50,9 @@ func (c *resultCmd) find(ctx context.Context, conn *broker.Conn) ([]byte, error)
 	if c.Wait {
 		return c.await(ctx, conn)
 	}
-	stored, err := conn.Last(ctx, broker.ResultsStream, broker.AnyTaskResult(c.ID))
+	stored, err := last(ctx, conn, broker.ResultsStream, broker.AnyTaskResult(c.ID))
 	switch {
-	case errors.Is(err, broker.ErrNotFound):
+	case isNotFound(err):
 		return nil, c.missing(ctx, conn)
 	case err != nil:
 		return nil, err
@@ -110,12 +110,14 @@ func (c *resultCmd) show(g *globals, r *job.Result, raw []byte) error {
 
 // missing says what is known of an id without a result: under way, overdue, expired, or nothing.
 func (c *resultCmd) missing(ctx context.Context, conn *broker.Conn) error {
-	m, _, err := conn.Marker(ctx, c.ID)
-	if errors.Is(err, broker.ErrNotFound) {
+	looking, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	m, _, err := conn.Marker(looking, c.ID)
+	if isNotFound(err) {
 		return exit(exitNotFound, "nothing is known of %s: it was never acknowledged, or its records expired%s", c.ID, c.queued(ctx, conn))
 	}
 	if err != nil {
-		return err
+		return exit(exitNotFound, "no result of %s is stored, and whether it is under way cannot be told here: %w", c.ID, err)
 	}
 	now := time.Now()
 	text := fmt.Sprintf("%s (task %s, run %d)", c.ID, m.Task, m.Run)
@@ -148,5 +150,5 @@ func (c *resultCmd) queued(ctx context.Context, conn *broker.Conn) string {
 	if n == 0 {
 		return ""
 	}
-	return fmt.Sprintf("; or it waits for admission, as %s do now (`spillway broker check`)", count(int(n), "request"))
+	return fmt.Sprintf("; or it waits for admission (%s in the queue: `spillway broker check`)", count(int(n), "request"))
 }

@@ -68,7 +68,7 @@ func TestResultSaysWhatIsKnownOfAnIDWithoutOne(t *testing.T) {
 		t.Error("no JSON for the error")
 	}
 	r.spillway(t, "submit", "analyze", `{"text":"queued"}`, "--id=queued", "--no-wait").with(exitOK)
-	r.spillway(t, "result", "queued").with(exitNotFound, "nothing is known of queued", "or it waits for admission, as 1 request do now")
+	r.spillway(t, "result", "queued").with(exitNotFound, "nothing is known of queued", "or it waits for admission (1 request in the queue")
 	r.spillway(t, "result", "a b").with(exitUsage, "not an id")
 	r.spillway(t, "result", "fresh", "--run=0").with(exitUsage)
 

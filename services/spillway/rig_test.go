@@ -54,6 +54,12 @@ func serve(t *testing.T) *rig {
 func pipeline(t *testing.T) *rig {
 	t.Helper()
 	r := serve(t)
+	r.runPipeline(t)
+	return r
+}
+
+func (r *rig) runPipeline(t *testing.T) {
+	t.Helper()
 	tasks, err := loadTasks(folder(t), noEnv)
 	if err != nil {
 		t.Fatal(err)
@@ -79,7 +85,6 @@ func pipeline(t *testing.T) *rig {
 		_, err := r.conn.NC.Request(broker.CancelSubject("ready"), nil, time.Second)
 		return err == nil
 	})
-	return r
 }
 
 func noEnv(string) string { return "" }

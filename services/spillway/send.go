@@ -18,6 +18,9 @@ import (
 // publishTimeout bounds the wait for one PubAck: it is longer than an election.
 const publishTimeout = 30 * time.Second
 
+// markerTimeout bounds the look for an id's marker. Who may not read markers gets no answer at all.
+const markerTimeout = time.Second
+
 // dedupePause is longer than the window in which JetStream itself swallows an id that it knows.
 const dedupePause = 150 * time.Millisecond
 
@@ -73,12 +76,8 @@ func (s *sender) send(ctx context.Context, q request) error {
 		return err
 	}
 	if q.own {
-		_, _, err := s.conn.Marker(ctx, q.id)
-		if err == nil {
-			return s.resend(ctx, q)
-		}
-		if !errors.Is(err, broker.ErrNotFound) {
-			return err
+		if used := s.isUsed(ctx, q.id); used != unused {
+			return s.resend(ctx, q, used)
 		}
 	}
 	s.results.expect(awaited{id: q.id, task: q.task, run: 1, line: q.line})
@@ -90,10 +89,32 @@ func (s *sender) send(ctx context.Context, q request) error {
 	case err != nil:
 		return err
 	case swallowed:
-		return s.resend(ctx, q)
+		return s.resend(ctx, q, used)
 	}
 	s.results.begin(q.id, false)
 	return nil
+}
+
+// usage is what is known of an id before its request is published.
+type usage int
+
+const (
+	unused usage = iota
+	used
+	// untold: an application may not be allowed to read markers.
+	untold
+)
+
+func (s *sender) isUsed(ctx context.Context, id string) usage {
+	ctx, cancel := context.WithTimeout(ctx, markerTimeout)
+	defer cancel()
+	switch _, _, err := s.conn.Marker(ctx, id); {
+	case err == nil:
+		return used
+	case isNotFound(err):
+		return unused
+	}
+	return untold
 }
 
 // publish stores a request. swallowed: JetStream took one with this id a moment ago, and ingest will not
@@ -113,9 +134,9 @@ func (s *sender) publish(ctx context.Context, q request) (swallowed bool, err er
 	return false, fmt.Errorf("the request was not acknowledged: %w", err)
 }
 
-// resend publishes a request under an id that was admitted before. Its stored result must not be taken
-// before ingest has said that the body is the same.
-func (s *sender) resend(ctx context.Context, q request) error {
+// resend publishes a request under an id that was, or may have been, admitted before. A stored result must
+// not be taken before ingest has said that the body is the same.
+func (s *sender) resend(ctx context.Context, q request, before usage) error {
 	events := make(chan *nats.Msg, 64)
 	sub, err := s.conn.NC.ChanSubscribe(broker.ProgressSubject(q.task, q.id), events)
 	if err != nil {
@@ -133,11 +154,12 @@ func (s *sender) resend(ctx context.Context, q request) error {
 			break
 		}
 	}
-	return s.verdict(ctx, q, events)
+	return s.verdict(ctx, q, before, events)
 }
 
-// verdict waits for ingest's word on an id that was used before.
-func (s *sender) verdict(ctx context.Context, q request, events <-chan *nats.Msg) error {
+// verdict waits for ingest's word: a duplicate, a conflict, or of an id whose past is untold the hop of a
+// new job.
+func (s *sender) verdict(ctx context.Context, q request, before usage, events <-chan *nats.Msg) error {
 	for {
 		select {
 		case m := <-events:
@@ -145,17 +167,17 @@ func (s *sender) verdict(ctx context.Context, q request, events <-chan *nats.Msg
 			if json.Unmarshal(m.Data, &p) != nil {
 				continue
 			}
-			switch p.Event {
-			case "id_conflict":
+			switch {
+			case p.Event == "id_conflict":
 				return fmt.Errorf("%s: %s", fate.IDConflict, p.Message)
-			case "duplicate":
+			case p.Event == "duplicate", before == untold && p.Stage == broker.Ingest:
 				s.results.expect(awaited{id: q.id, task: q.task, run: 1, line: q.line})
 				s.results.begin(q.id, true)
 				return nil
 			}
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-				return fmt.Errorf("%s was admitted before, and ingest does not say whether with the same body (`spillway broker check`)", q.id)
+				return fmt.Errorf("%s is acknowledged, but ingest does not say whether its id was used before with another body (`spillway broker check`)", q.id)
 			}
 			return ctx.Err()
 		}

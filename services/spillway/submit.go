@@ -28,7 +28,7 @@ type submitCmd struct {
 	Batch       bool          `help:"Use the batch lane."`
 	Tenant      string        `help:"Label of the tenant."`
 	CacheBypass bool          `help:"Take no answer from the cache, and leave none there."`
-	Wait        bool          `help:"Wait for the result." default:"true" negatable:""`
+	Wait        bool          `env:"-" help:"Wait for the result." default:"true" negatable:""`
 	Timeout     time.Duration `help:"How long a result is waited for. The request goes on after it." default:"2m"`
 	InFlight    int           `help:"How many lines of standard input may be without a result at once." default:"256" placeholder:"N"`
 }
@@ -38,7 +38,7 @@ func (c *submitCmd) Run(ctx context.Context, g *globals) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	conn, err := c.open(ctx, g, "submit", broker.RequestsStream, broker.BatchStream)
+	conn, err := c.open(ctx, g, "submit", broker.ResultsStream)
 	if err != nil {
 		return err
 	}
@@ -163,14 +163,20 @@ const hintAfter = 3 * time.Second
 
 // await prints the result of a single request.
 func (c *submitCmd) await(ctx context.Context, g *globals, s *sender, q request) error {
-	hint := time.NewTimer(hintAfter)
-	defer hint.Stop()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	hint := make(chan string, 1)
+	go func() {
+		if sleep(ctx, hintAfter) == nil {
+			hint <- nobodyPulls(ctx, s.conn, q.lane)
+		}
+	}()
 	for {
 		select {
 		case a := <-s.results.arrivals:
 			return g.arrived(a, c.Timeout)
-		case <-hint.C:
-			if why := nobodyPulls(ctx, s.conn, q.lane); why != "" {
+		case why := <-hint:
+			if why != "" {
 				g.note("still waiting: %s", why)
 			}
 		case <-ctx.Done():

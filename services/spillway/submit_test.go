@@ -12,9 +12,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
+
 	"spillway/pkg/broker"
 	"spillway/pkg/broker/brokertest"
 	"spillway/pkg/fakellm"
+	"spillway/pkg/stage"
+	"spillway/services"
 )
 
 func TestSubmit(t *testing.T) {
@@ -227,6 +231,36 @@ func TestSubmitSaysWhoIsMissing(t *testing.T) {
 	})
 }
 
+// An application has the rights that deploy/nats gives one: it reads no markers and sees no other stream.
+func TestAnApplicationMaySubmitWithTheRightsOfOne(t *testing.T) {
+	s, err := server.NewServer(&server.Options{
+		Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true, JetStream: true, StoreDir: t.TempDir(),
+		Users: []*server.User{{Username: "all", Password: "p"}, {Username: "app", Password: "p", Permissions: &server.Permissions{
+			Publish: &server.SubjectPermission{Allow: []string{
+				"llm.request.*", "llm.batch.*", "llm.submit.*", "llm.cancel.*", "$JS.API.STREAM.INFO.LLM_RESULTS", "$JS.API.STREAM.MSG.GET.LLM_RESULTS",
+			}},
+			Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.>", "llm.result.>", "llm.progress.>"}},
+		}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(s.Shutdown)
+	if !s.ReadyForConnections(10 * time.Second) {
+		t.Fatal("the server is not ready")
+	}
+	as := func(user string) string { return "nats://" + user + ":p@" + s.Addr().String() }
+	r := &rig{url: as("all"), conn: brokertest.Connect(t, as("all"))}
+	brokertest.Ensure(t, r.conn, stage.Topology(services.Pipeline(), broker.DefaultSizing()))
+	r.runPipeline(t)
+	app := &rig{url: as("app")}
+	app.spillway(t, "submit", "analyze", `{"text":"mine"}`).with(exitOK, "succeeded")
+	app.spillway(t, "submit", "analyze", `{"text":"mine"}`, "--id=app-1").with(exitOK, "succeeded")
+	app.spillway(t, "submit", "analyze", `{"text":"another"}`, "--id=app-1").with(exitFailed, "id_conflict")
+	app.spillway(t, "result", "app-1").with(exitOK, "succeeded")
+}
+
 func TestALineReaderGoesOnAfterALongLine(t *testing.T) {
 	in := newLineReader(strings.NewReader("\xef\xbb\xbfone\n\n  \n" + strings.Repeat("x", maxLineBytes+1) + "\n" + strings.Repeat("y", maxLineBytes-1) + "\nlast"))
 	type line struct {
@@ -235,7 +269,7 @@ func TestALineReaderGoesOnAfterALongLine(t *testing.T) {
 	}
 	for _, want := range []line{{3, 1, nil}, {0, 4, errLineTooLong}, {maxLineBytes - 1, 5, nil}, {4, 6, nil}, {0, 7, io.EOF}} {
 		text, n, err := in.next()
-		if len(text) != want.length || n != want.n || err != want.err {
+		if len(text) != want.length || n != want.n || !errors.Is(err, want.err) {
 			t.Errorf("%d bytes, line %d, %v; not %+v", len(text), n, err, want)
 		}
 	}
