@@ -322,6 +322,27 @@ func TestAKillAtAnyPointLosesNothingAndRepeatsNoResult(t *testing.T) {
 	}
 }
 
+// What a call brought is lost with its process until it is handed over, and is paid for once more then; what
+// was handed over is not, though the message comes again.
+func TestACallIsRepeatedOnlyWhenItsAnswerIsLost(t *testing.T) {
+	t.Parallel()
+	for point, calls := range map[string]int{"before-publish": 2, "published-before-ack": 1} {
+		t.Run(point, func(t *testing.T) {
+			t.Parallel()
+			r := setup(t, brokertest.Server(t).URL())
+			r.runAllBut(broker.Inference)
+			dying := newProcesses(r).mustStart(broker.Inference, "SPILLWAY_KILLPOINT="+point+":1")
+			text := "killed at " + point
+			id := r.ask(job.Interactive, "toy", text)
+			dying.wait(t)
+			r.run(broker.Inference)
+			check(t, point, r.result(id, 1), succeeded("strict"))
+			r.emptied(20 * time.Second)
+			r.paidFor(text, calls)
+		})
+	}
+}
+
 // The audit itself is put to the test: of two pipelines that die in the same moment, it must find that the
 // one that acknowledges first loses jobs.
 func TestTheAuditFindsWhatAnEarlyAckLoses(t *testing.T) {

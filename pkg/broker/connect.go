@@ -67,7 +67,7 @@ func Connect(o ConnectOptions) (*Conn, error) {
 		}),
 	)
 	if err != nil {
-		return nil, fmt.Errorf("connect to NATS at %s: %w (is a server running there? `spillway up` brings its own)", o.URL, err)
+		return nil, fmt.Errorf("connect to NATS at %s: %w (is a server running there? `spillway up` brings its own)", RedactURLs(o.URL), err)
 	}
 	js, err := jetstream.New(nc,
 		jetstream.WithPublishAsyncMaxPending(maxAwaitedAcks),

@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -68,8 +69,20 @@ const (
 	cancelAge = 24 * time.Hour
 )
 
+// withDefaults fills what was left at zero.
+func (s Sizing) withDefaults() Sizing {
+	d := DefaultSizing()
+	return Sizing{
+		Replicas: cmp.Or(s.Replicas, d.Replicas), InboxBytes: cmp.Or(s.InboxBytes, d.InboxBytes),
+		RequestBytes: cmp.Or(s.RequestBytes, d.RequestBytes), ResultBytes: cmp.Or(s.ResultBytes, d.ResultBytes),
+		DeadBytes: cmp.Or(s.DeadBytes, d.DeadBytes), CacheBytes: cmp.Or(s.CacheBytes, d.CacheBytes),
+		ResultAge: cmp.Or(s.ResultAge, d.ResultAge), DeadAge: cmp.Or(s.DeadAge, d.DeadAge),
+	}
+}
+
 // NewTopology is what the given stages need. sources are their inboxes.
 func NewTopology(stages []string, sources []Source, s Sizing) Topology {
+	s = s.withDefaults()
 	t := Topology{Streams: fixedStreams(s)}
 	for _, stage := range stages {
 		if subjects := inboxSubjects(stage, sources); len(subjects) > 0 {

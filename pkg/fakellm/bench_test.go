@@ -18,7 +18,8 @@ func BenchmarkCall(b *testing.B) {
 		for _, stream := range []bool{false, true} {
 			b.Run(fmt.Sprintf("prompt=%dB/stream=%v", size, stream), func(b *testing.B) {
 				body, err := json.Marshal(ask(strings.Repeat("my card is blocked\n", size/19), object{
-					"stream": stream, "response_format": formatOf(routing())}))
+					"stream": stream, "response_format": formatOf(routing()),
+				}))
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -75,8 +75,10 @@ func TestAnOrderThatIsWrongChangesNothing(t *testing.T) {
 
 func TestAFaultSurvivesItsJSON(t *testing.T) {
 	t.Parallel()
-	want := fakellm.Fault{Model: "m", Key: "k", Match: "x", Kind: "429", Rate: 0.5, First: 2, RetryAfter: 1500 * time.Millisecond, Form: "ms",
-		After: 3, Every: time.Second, Count: 4, Tokens: 5, Bytes: 6, Message: "no"}
+	want := fakellm.Fault{
+		Model: "m", Key: "k", Match: "x", Kind: "429", Rate: 0.5, First: 2, RetryAfter: 1500 * time.Millisecond, Form: "ms",
+		After: 3, Every: time.Second, Count: 4, Tokens: 5, Bytes: 6, Message: "no",
+	}
 	data, err := json.Marshal(want)
 	if err != nil {
 		t.Fatal(err)

@@ -176,8 +176,10 @@ func (l *ledger) record(n uint64, a arrival) {
 	r := &l.requests[n%maxRequests]
 	r.body = append(r.body[:0], a.body[:min(len(a.body), maxRecordedBody)]...)
 	r.nonce = a.nonce
-	r.Request = Request{N: n, At: a.at, Path: a.path, Model: a.model, Key: a.key, Kind: KindOK, Header: a.header,
-		Truncated: len(a.body) > maxRecordedBody}
+	r.Request = Request{
+		N: n, At: a.at, Path: a.path, Model: a.model, Key: a.key, Kind: KindOK, Header: a.header,
+		Truncated: len(a.body) > maxRecordedBody,
+	}
 	if a.rejected {
 		r.Kind = OutcomeRejected
 	}
@@ -216,8 +218,10 @@ func (l *ledger) wake() {
 func (l *ledger) counts() Counts {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c := Counts{Tally: l.all.clone(), Models: cloneTallies(l.models), Keys: cloneTallies(l.keys),
-		Nonces: make(map[string]int, len(l.nonces)), Forgotten: l.forgotten}
+	c := Counts{
+		Tally: l.all.clone(), Models: cloneTallies(l.models), Keys: cloneTallies(l.keys),
+		Nonces: make(map[string]int, len(l.nonces)), Forgotten: l.forgotten,
+	}
 	for nonce, calls := range l.nonces {
 		c.Nonces[formatNonce(nonce)] = int(calls.calls)
 	}

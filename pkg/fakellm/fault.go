@@ -126,8 +126,10 @@ type wireFault struct {
 
 // MarshalJSON implements json.Marshaler.
 func (f Fault) MarshalJSON() ([]byte, error) {
-	return json.Marshal(wireFault{f.Model, f.Key, f.Match, f.Kind, f.Rate, f.First, span(f.RetryAfter), f.Form,
-		f.After, span(f.Every), f.Count, f.Tokens, f.Bytes, f.Message})
+	return json.Marshal(wireFault{
+		f.Model, f.Key, f.Match, f.Kind, f.Rate, f.First, span(f.RetryAfter), f.Form,
+		f.After, span(f.Every), f.Count, f.Tokens, f.Bytes, f.Message,
+	})
 }
 
 // UnmarshalJSON implements json.Unmarshaler. Unknown keys are refused.
@@ -140,8 +142,10 @@ func (f *Fault) UnmarshalJSON(data []byte) error {
 	if err := decodeStrictly(data, &w); err != nil {
 		return fmt.Errorf("read a fault: %w", err)
 	}
-	*f = Fault{w.Model, w.Key, w.Match, w.Kind, w.Rate, w.First, time.Duration(w.RetryAfter), w.Form,
-		w.After, time.Duration(w.Every), w.Count, w.Tokens, w.Bytes, w.Message}
+	*f = Fault{
+		w.Model, w.Key, w.Match, w.Kind, w.Rate, w.First, time.Duration(w.RetryAfter), w.Form,
+		w.After, time.Duration(w.Every), w.Count, w.Tokens, w.Bytes, w.Message,
+	}
 	return nil
 }
 

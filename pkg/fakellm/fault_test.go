@@ -36,7 +36,8 @@ func wantPlainOK(t *testing.T, r reply) {
 
 // wantContent is the symptom of a fault that changes what is said.
 func wantContent(f fakellm.Fault, finish string, check func(t *testing.T, content string)) symptom {
-	return symptom{f,
+	return symptom{
+		f,
 		func(t *testing.T, r reply) {
 			equal(t, "finish reason", r.completion(t).Choices[0].FinishReason, finish)
 			check(t, r.content(t))
@@ -46,7 +47,8 @@ func wantContent(f fakellm.Fault, finish string, check func(t *testing.T, conten
 			equal(t, "finish reason", e.finish, finish)
 			equal(t, "done", e.done, true)
 			check(t, e.content)
-		}}
+		},
+	}
 }
 
 func both(f fakellm.Fault, check func(*testing.T, reply)) symptom { return symptom{f, check, check} }
@@ -102,7 +104,8 @@ func streamSymptoms() map[string]symptom {
 			equal(t, "done", e.done, true)
 			equal(t, "the end", r.err, nil)
 		}},
-		"cut": {fakellm.Fault{After: 2},
+		"cut": {
+			fakellm.Fault{After: 2},
 			func(t *testing.T, r reply) {
 				equal(t, "the end", r.err, nil)
 				equal(t, "JSON", json.Valid([]byte(r.body)), false)
@@ -113,19 +116,22 @@ func streamSymptoms() map[string]symptom {
 				equal(t, "finish reason", e.finish, "")
 				equal(t, "done", e.done, false)
 				equal(t, "content", len(e.content), 8)
-			}},
+			},
+		},
 		"no_done": {fakellm.Fault{}, wantPlainOK, func(t *testing.T, r reply) {
 			e := r.events(t)
 			equal(t, "finish reason", e.finish, "stop")
 			equal(t, "done", e.done, false)
 		}},
-		"empty_choices": {fakellm.Fault{},
+		"empty_choices": {
+			fakellm.Fault{},
 			func(t *testing.T, r reply) { contains(t, "body", r.body, `"choices":[]`) },
 			func(t *testing.T, r reply) {
 				e := r.events(t)
 				equal(t, "content and finish reason", e.content+e.finish, "")
 				equal(t, "done", e.done, true)
-			}},
+			},
+		},
 		"error_chunk": {fakellm.Fault{After: 3}, wantErrorBody, func(t *testing.T, r reply) {
 			e := r.events(t)
 			equal(t, "errors", e.errors, 1)
@@ -150,7 +156,8 @@ func streamSymptoms() map[string]symptom {
 
 func refusalAndDripSymptoms() map[string]symptom {
 	return map[string]symptom{
-		"refusal": {fakellm.Fault{Message: "No."},
+		"refusal": {
+			fakellm.Fault{Message: "No."},
 			func(t *testing.T, r reply) {
 				c := r.completion(t)
 				equal(t, "content", c.Choices[0].Message.Content, "")
@@ -161,7 +168,8 @@ func refusalAndDripSymptoms() map[string]symptom {
 				equal(t, "content", e.content, "")
 				equal(t, "refusal", e.refusal, "No.")
 				equal(t, "finish reason", e.finish, "stop")
-			}},
+			},
+		},
 		"drip": {fakellm.Fault{Every: time.Millisecond}, wantPlainOK, func(t *testing.T, r reply) {
 			equal(t, "finish reason", r.events(t).finish, "stop")
 		}},

@@ -16,8 +16,10 @@ func TestAnAnswerHasTheHeadersOfOpenAI(t *testing.T) {
 	seen := map[string]bool{}
 	for _, more := range []object{nil, {"stream": true}, {"model": ""}} {
 		h := b.chat(t, ask("x", more)).header
-		for _, name := range []string{"X-Request-Id", "Openai-Processing-Ms", "X-Ratelimit-Limit-Requests", "X-Ratelimit-Limit-Tokens",
-			"X-Ratelimit-Remaining-Requests", "X-Ratelimit-Remaining-Tokens", "X-Ratelimit-Reset-Requests", "X-Ratelimit-Reset-Tokens"} {
+		for _, name := range []string{
+			"X-Request-Id", "Openai-Processing-Ms", "X-Ratelimit-Limit-Requests", "X-Ratelimit-Limit-Tokens",
+			"X-Ratelimit-Remaining-Requests", "X-Ratelimit-Remaining-Tokens", "X-Ratelimit-Reset-Requests", "X-Ratelimit-Reset-Tokens",
+		} {
 			if h.Get(name) == "" {
 				t.Errorf("%v: no %s", more, name)
 			}

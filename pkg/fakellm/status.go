@@ -48,8 +48,10 @@ func (e *apiError) json() []byte {
 }
 
 func invalidRequest(message, param, code string) *apiError {
-	return &apiError{status: http.StatusBadRequest, Message: message, Type: "invalid_request_error",
-		Param: orNull(param), Code: orNull(code)}
+	return &apiError{
+		status: http.StatusBadRequest, Message: message, Type: "invalid_request_error",
+		Param: orNull(param), Code: orNull(code),
+	}
 }
 
 func orNull(s string) any {
@@ -89,16 +91,22 @@ func statusError(f Fault, model string) *apiError {
 func statusErrorOf(kind, model string) *apiError {
 	switch kind {
 	case KindRateLimited:
-		return &apiError{status: 429, Type: "requests", Code: "rate_limit_exceeded",
-			Message: "Rate limit reached for " + model + " in organization org-simulated on requests per min (RPM)."}
+		return &apiError{
+			status: 429, Type: "requests", Code: "rate_limit_exceeded",
+			Message: "Rate limit reached for " + model + " in organization org-simulated on requests per min (RPM).",
+		}
 	case KindQuota:
-		return &apiError{status: 429, Type: "insufficient_quota", Code: "insufficient_quota",
-			Message: "You exceeded your current quota, please check your plan and billing details."}
+		return &apiError{
+			status: 429, Type: "insufficient_quota", Code: "insufficient_quota",
+			Message: "You exceeded your current quota, please check your plan and billing details.",
+		}
 	case KindUnauthorized:
 		return wrongKey()
 	case KindForbidden:
-		return &apiError{status: 403, Type: "request_forbidden", Code: "unsupported_country_region_territory",
-			Message: "Country, region, or territory not supported"}
+		return &apiError{
+			status: 403, Type: "request_forbidden", Code: "unsupported_country_region_territory",
+			Message: "Country, region, or territory not supported",
+		}
 	case KindModelNotFound:
 		return noSuchModel(model)
 	case KindBadRequest:
@@ -116,16 +124,22 @@ func statusErrorOf(kind, model string) *apiError {
 func serverError(kind string) *apiError {
 	switch kind {
 	case KindServerError:
-		return &apiError{status: 500, Type: "server_error",
-			Message: "The server had an error while processing your request. Sorry about that!"}
+		return &apiError{
+			status: 500, Type: "server_error",
+			Message: "The server had an error while processing your request. Sorry about that!",
+		}
 	case KindBadGateway:
 		return &apiError{status: 502, body: badGatewayPage, contentType: "text/html; charset=UTF-8"}
 	case KindUnavailable:
-		return &apiError{status: 503, Type: "service_unavailable_error", Code: "service_unavailable",
-			Message: "The engine is currently overloaded, please try again later"}
+		return &apiError{
+			status: 503, Type: "service_unavailable_error", Code: "service_unavailable",
+			Message: "The engine is currently overloaded, please try again later",
+		}
 	case KindOverloaded:
-		return &apiError{status: 529, contentType: contentJSON,
-			body: `{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}`}
+		return &apiError{
+			status: 529, contentType: contentJSON,
+			body: `{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}`,
+		}
 	default:
 		return nil
 	}

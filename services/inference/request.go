@@ -105,8 +105,10 @@ func (c *call) parameters() []byte {
 		name  string
 		value *float64
 	}{
-		{"temperature", p.Temperature}, {"top_p", p.TopP},
-		{"frequency_penalty", p.FrequencyPenalty}, {"presence_penalty", p.PresencePenalty},
+		{"temperature", p.Temperature},
+		{"top_p", p.TopP},
+		{"frequency_penalty", p.FrequencyPenalty},
+		{"presence_penalty", p.PresencePenalty},
 	} {
 		if f.value != nil && c.takes(f.name) {
 			b = append(strconv.AppendQuote(b, f.name), ':')

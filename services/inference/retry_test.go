@@ -137,10 +137,16 @@ func TestTheBackoffGrowsByItsFactorUpToItsMaximumAndIsSpread(t *testing.T) {
 		draw float64
 		want time.Duration
 	}{
-		{job.Batch, 1, 0.5, seconds(3)}, {job.Batch, 2, 0.5, seconds(6)}, {job.Batch, 3, 0.5, seconds(12)},
-		{job.Batch, 4, 0.5, seconds(24)}, {job.Batch, 5, 0.5, seconds(30)}, {job.Batch, 5000, 0.5, seconds(30)},
-		{job.Batch, 1, 0, seconds(2.4)}, {job.Batch, 1, 1, seconds(3.6)},
-		{job.Interactive, 1, 0.5, seconds(0.5)}, {job.Interactive, 2, 0.5, seconds(1)},
+		{job.Batch, 1, 0.5, seconds(3)},
+		{job.Batch, 2, 0.5, seconds(6)},
+		{job.Batch, 3, 0.5, seconds(12)},
+		{job.Batch, 4, 0.5, seconds(24)},
+		{job.Batch, 5, 0.5, seconds(30)},
+		{job.Batch, 5000, 0.5, seconds(30)},
+		{job.Batch, 1, 0, seconds(2.4)},
+		{job.Batch, 1, 1, seconds(3.6)},
+		{job.Interactive, 1, 0.5, seconds(0.5)},
+		{job.Interactive, 2, 0.5, seconds(1)},
 	}
 	for _, tt := range tests {
 		h := &Handler{random: func() float64 { return tt.draw }}

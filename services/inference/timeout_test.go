@@ -80,8 +80,13 @@ func TestTheSlowestPaceHoldsAfterItsGraceOnly(t *testing.T) {
 		since  time.Duration
 		want   bool
 	}{
-		{1, 0, true}, {2, 10 * time.Second, true}, {10, 10*time.Second + 1, false}, {11, 11 * time.Second, true},
-		{11, 12 * time.Second, false}, {600, 10 * time.Minute, true}, {599, 10 * time.Minute, false},
+		{1, 0, true},
+		{2, 10 * time.Second, true},
+		{10, 10*time.Second + 1, false},
+		{11, 11 * time.Second, true},
+		{11, 12 * time.Second, false},
+		{600, 10 * time.Minute, true},
+		{599, 10 * time.Minute, false},
 	}
 	for _, tt := range tests {
 		if got := defaultPace.allows(tt.tokens, tt.since); got != tt.want {

@@ -24,6 +24,7 @@ type benchCmd struct {
 	Sync         string        `help:"How often the embedded server forces messages to disk: a duration, or always." default:"1s"`
 	NATS         string        `name:"nats" help:"Measure the pipeline that runs on this server, with its own models: real ones cost money." placeholder:"URL"`
 	Task         string        `help:"Task to ask; default: one made for the bench, on the embedded server." placeholder:"NAME"`
+	Kept         []int         `help:"Measure starts of up instead, each on a store with so many kept results." placeholder:"N"`
 	Timeout      time.Duration `help:"End without a report after this time." default:"10m"`
 	schemasFlag
 
@@ -37,6 +38,9 @@ var sizes = map[string]int{"1.5": 1_500, "30": 30_000, "200": 200_000}
 
 // Run measures and prints.
 func (c *benchCmd) Run(ctx context.Context, g *globals) error {
+	if len(c.Kept) > 0 {
+		return benchStart(ctx, g, c.Kept)
+	}
 	o, err := c.options(g)
 	if err != nil {
 		return err

@@ -63,7 +63,7 @@ func measureStart(ctx context.Context, kept int) (*startFigures, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a store: %w", err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // a temporary folder: what stays is small
 	if err := fillStore(ctx, dir, kept); err != nil {
 		return nil, fmt.Errorf("fill the store: %w", err)
 	}

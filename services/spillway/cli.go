@@ -14,7 +14,8 @@ import (
 	"spillway/services"
 )
 
-// cli is the command line. Every flag has an environment variable: SPILLWAY_ and its name.
+// cli is the command line. Every flag that configures has an environment variable, SPILLWAY_ and its name;
+// those that pick one thing or confirm an act have none.
 type cli struct {
 	JSON      bool   `help:"Print JSON, one object a line."`
 	LogLevel  string `help:"What is logged: trace, debug, info, warn, error." default:"info" enum:"trace,debug,info,warn,error"`

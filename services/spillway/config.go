@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"spillway/pkg/broker"
 )
 
 // configCmd shows what the flags are without a command line: their defaults and the environment's say.
@@ -92,7 +94,7 @@ func masked(name, value string) string {
 		}
 	}
 	if strings.Contains(value, "://") {
-		return maskURLs(value)
+		return broker.RedactURLs(value)
 	}
 	return value
 }

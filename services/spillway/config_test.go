@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+
+	"spillway/pkg/broker"
 )
 
 func TestConfigSaysWhereEachValueComesFrom(t *testing.T) {
@@ -60,7 +62,7 @@ func TestURLsAreMasked(t *testing.T) {
 		"nats://token@h":                  "nats://xxxxx@h",
 		"nats://u:p%zz@h:4222, tls://b:1": "…@h:4222, tls://b:1",
 	} {
-		if got := maskURLs(list); got != want {
+		if got := broker.RedactURLs(list); got != want {
 			t.Errorf("%s is shown as %s, not %s", list, got, want)
 		}
 	}

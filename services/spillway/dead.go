@@ -51,12 +51,12 @@ func (f deadFilter) check() error {
 	}
 	for _, s := range f.Stage {
 		if !slices.Contains(stages, s) {
-			return exit(exitUsage, "there is no stage %q; they are %s", s, join(stages))
+			return exit(exitUsage, "there is no stage %q; they are %s", s, strings.Join(stages, ", "))
 		}
 	}
 	for _, c := range f.Code {
 		if !slices.Contains(codes, c) {
-			return exit(exitUsage, "there is no code %q; they are %s", c, join(codes))
+			return exit(exitUsage, "there is no code %q; they are %s", c, strings.Join(codes, ", "))
 		}
 	}
 	if f.OlderThan < 0 || f.Since < 0 {

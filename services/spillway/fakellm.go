@@ -68,7 +68,7 @@ func parseFault(text string) (fakellm.Fault, error) {
 		f.Rate = rate
 	}
 	if !slices.Contains(fakellm.Kinds(), kind) {
-		return f, exit(exitUsage, "--fault %s: there is no such kind; there are %s", text, join(fakellm.Kinds()))
+		return f, exit(exitUsage, "--fault %s: there is no such kind; there are %s", text, strings.Join(fakellm.Kinds(), ", "))
 	}
 	return f, nil
 }
@@ -103,7 +103,7 @@ func (c *fakellmCmd) serving(g *globals, s *fakellm.Server) error {
 	if err := t.flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(g.stdout, "faults: %s. Ctrl-C stops.\n", dash(join(c.Fault)))
+	_, err := fmt.Fprintf(g.stdout, "faults: %s. Ctrl-C stops.\n", dash(strings.Join(c.Fault, ", ")))
 	return err
 }
 

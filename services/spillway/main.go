@@ -3,6 +3,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -93,7 +94,9 @@ func (g *globals) report(ctx context.Context, err error) int {
 		return exitInterrupted
 	}
 	if g.cli.JSON {
-		_ = g.printJSON(map[string]any{"error": err.Error(), "exit_code": code})
+		line, _ := json.Marshal(map[string]any{"error": err.Error(), "exit_code": code}) // strings and a number
+		fmt.Fprintf(g.stderr, "%s\n", line)
+		return code
 	}
 	fmt.Fprintln(g.stderr, "spillway:", err)
 	return code

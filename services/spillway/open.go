@@ -6,8 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
-	"strings"
 	"syscall"
 	"time"
 
@@ -44,7 +42,7 @@ func (f natsFlags) lookFor(ctx context.Context, conn *broker.Conn, stream string
 	_, err := conn.JS.Stream(ctx, stream)
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
-		return fmt.Errorf("the streams are not there (no %s at %s): start `spillway up` or run `spillway broker init`", stream, maskURLs(f.NATS))
+		return fmt.Errorf("the streams are not there (no %s at %s): start `spillway up` or run `spillway broker init`", stream, broker.RedactURLs(f.NATS))
 	case hasNoJetStream(err):
 		return f.noJetStream()
 	}
@@ -57,26 +55,7 @@ func hasNoJetStream(err error) bool {
 }
 
 func (f natsFlags) noJetStream() error {
-	return fmt.Errorf("the server at %s has no JetStream: start it with `nats-server -js`, or use `spillway up`", maskURLs(f.NATS))
-}
-
-// maskURLs hides the passwords and tokens in a list of URLs.
-func maskURLs(list string) string {
-	urls := strings.Split(list, ",")
-	for i, text := range urls {
-		u, err := url.Parse(strings.TrimSpace(text))
-		switch {
-		case err != nil && strings.Contains(text, "@"):
-			urls[i] = "…" + text[strings.LastIndex(text, "@"):]
-		case err != nil || u.User == nil:
-		default:
-			if _, ok := u.User.Password(); !ok {
-				u.User = url.User("xxxxx") // a lone user is a token
-			}
-			urls[i] = u.Redacted()
-		}
-	}
-	return strings.Join(urls, ",")
+	return fmt.Errorf("the server at %s has no JetStream: start it with `nats-server -js`, or use `spillway up`", broker.RedactURLs(f.NATS))
 }
 
 // patience bounds one question to the broker: it is longer than an election. Who may not ask gets no answer.

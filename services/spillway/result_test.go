@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"testing"
 	"time"
 
@@ -64,8 +65,8 @@ func TestResultSaysWhatIsKnownOfAnIDWithoutOne(t *testing.T) {
 	r.spillway(t, "result", "overdue").with(exitNotFound, "deadline passed 1m0s ago", "overdue", "spillway broker check")
 	r.spillway(t, "result", "expired").with(exitNotFound, "expired").without("overdue")
 	r.spillway(t, "result", "never").with(exitNotFound, "nothing is known of never", "never acknowledged").without("waits for admission")
-	if got := r.spillway(t, "result", "never", "--json").with(exitNotFound); got.out == "" {
-		t.Error("no JSON for the error")
+	if got := r.spillway(t, "result", "never", "--json").with(exitNotFound); got.out != "" || !strings.Contains(got.err, `"exit_code":3`) {
+		t.Errorf("standard output %q, standard error %q", got.out, got.err)
 	}
 	r.spillway(t, "submit", "analyze", `{"text":"queued"}`, "--id=queued", "--no-wait").with(exitOK)
 	r.spillway(t, "result", "queued").with(exitNotFound, "nothing is known of queued", "or it waits for admission (1 request in the queue")

@@ -41,7 +41,7 @@ func (c *roleCmd) Run(ctx context.Context, g *globals) error {
 		return err
 	}
 	defer web.close()
-	log.Info().Str("stage", c.stage).Str("nats", c.NATS).Str("http", web.address).Msg("stage is ready")
+	log.Info().Str("stage", c.stage).Str("nats", broker.RedactURLs(c.NATS)).Str("http", web.address).Msg("stage is ready")
 	if err := p.run(ctx); err != nil {
 		return fmt.Errorf("%s: %w", c.stage, err)
 	}

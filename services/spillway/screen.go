@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -60,7 +61,7 @@ func (s screen) ready(ctx context.Context, ended <-chan error) error {
 	if s.web.address != "" {
 		s.g.printf("  HTTP     http://%s/healthz  /readyz  /metrics\n", s.web.address)
 	}
-	s.g.printf("  tasks    %s\n", join(s.names()))
+	s.g.printf("  tasks    %s\n", strings.Join(s.names(), ", "))
 	if s.c.Simulate {
 		s.g.printf("  models   SIMULATED: no call leaves this machine, results say \"model\":\"simulated\".\n")
 		s.g.printf("           Set OPENAI_API_KEY (and OPENAI_BASE_URL, for another provider) for real answers.\n")
@@ -173,15 +174,4 @@ func (s screen) left() {
 	if !s.g.cli.JSON {
 		s.g.printf("stopped; what waits is in the store and goes on at the next start\n")
 	}
-}
-
-func join(names []string) string {
-	text := ""
-	for i, n := range names {
-		if i > 0 {
-			text += ", "
-		}
-		text += n
-	}
-	return text
 }

@@ -99,7 +99,7 @@ func (c *taskShowCmd) Run(_ context.Context, g *globals) error {
 	}
 	t, ok := set.Tasks[c.Name]
 	if !ok {
-		return exit(exitNotFound, "there is no task %q; there are %s", c.Name, join(namesOf(set)))
+		return exit(exitNotFound, "there is no task %q; there are %s", c.Name, strings.Join(namesOf(set), ", "))
 	}
 	view := viewOf(t, set.Models[t.Model])
 	if g.cli.JSON {

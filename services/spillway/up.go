@@ -63,11 +63,11 @@ func (c *upCmd) Run(ctx context.Context, g *globals) error {
 		return err
 	}
 	defer web.close()
-	return c.serve(ctx, g, p, screen{g: g, c: c, p: p, conn: conn, url: url, web: web, started: started})
+	return c.serve(ctx, p, screen{g: g, c: c, p: p, conn: conn, url: url, web: web, started: started})
 }
 
 // serve runs the pipeline beside the self-check.
-func (c *upCmd) serve(ctx context.Context, g *globals, p *process, s screen) error {
+func (c *upCmd) serve(ctx context.Context, p *process, s screen) error {
 	ended := make(chan error, 1)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -77,10 +77,12 @@ func (c *upCmd) serve(ctx context.Context, g *globals, p *process, s screen) err
 		<-ended
 		return err
 	}
-	if c.SelfCheck {
+	if c.SelfCheck && ctx.Err() == nil {
 		s.selfCheck(ctx)
 	}
-	s.next()
+	if ctx.Err() == nil {
+		s.next()
+	}
 	var err error
 	select {
 	case err = <-ended:

@@ -14,10 +14,14 @@ type logger struct {
 }
 
 func (l *logger) Noticef(format string, v ...any) { l.log.Debug().Msgf("nats-server: "+format, v...) }
-func (l *logger) Warnf(format string, v ...any)   { l.log.Debug().Msgf("nats-server: "+format, v...) }
-func (l *logger) Errorf(format string, v ...any)  { l.log.Error().Msgf("nats-server: "+format, v...) }
-func (l *logger) Debugf(format string, v ...any)  { l.log.Trace().Msgf("nats-server: "+format, v...) }
-func (l *logger) Tracef(format string, v ...any)  { l.log.Trace().Msgf("nats-server: "+format, v...) }
+
+func (l *logger) Warnf(format string, v ...any) { l.log.Debug().Msgf("nats-server: "+format, v...) }
+
+func (l *logger) Errorf(format string, v ...any) { l.log.Error().Msgf("nats-server: "+format, v...) }
+
+func (l *logger) Debugf(format string, v ...any) { l.log.Trace().Msgf("nats-server: "+format, v...) }
+
+func (l *logger) Tracef(format string, v ...any) { l.log.Trace().Msgf("nats-server: "+format, v...) }
 
 func (l *logger) Fatalf(format string, v ...any) {
 	why := fmt.Sprintf(format, v...)
