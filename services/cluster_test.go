@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -112,10 +113,15 @@ func (r *rig) oneReplayIsOneRun(run starter) {
 	r.paidFor(text, 2)
 }
 
-// nodes are a cluster, as addresses for clients.
+// nodes are a cluster whose leader has heard of all, and their addresses for clients.
 func nodes(t *testing.T) ([]*embedded.Server, string) {
 	t.Helper()
 	servers := brokertest.Cluster(t)
+	brokertest.Eventually(t, startTimeout, "the leader knows its peers", func() bool {
+		return slices.ContainsFunc(servers, func(s *embedded.Server) bool {
+			return s.JetStreamIsLeader() && len(s.JetStreamClusterPeers()) == len(servers)
+		})
+	})
 	var urls []string
 	for _, s := range servers {
 		urls = append(urls, s.URL())

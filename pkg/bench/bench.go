@@ -35,7 +35,7 @@ type Options struct {
 
 	// Jobs are those of a burst, PromptBytes the length of each one's text.
 	Jobs, PromptBytes int
-	// Window is how many publishes may await their acknowledgement.
+	// Window is how many publishes may await their acknowledgement; fewer where they are long.
 	Window int
 	// LatencyJobs are published at Rate, in jobs a second, for the latencies; 0: they are not measured.
 	LatencyJobs int
@@ -69,6 +69,13 @@ func (o *Options) progress(phase string, done, jobs int) {
 	if o.Progress != nil {
 		o.Progress(phase, done, jobs)
 	}
+}
+
+// windowBytes bounds what the publisher holds: it shares the memory that is measured.
+const windowBytes = 16 << 20
+
+func (o *Options) window() int {
+	return max(1, min(o.Window, windowBytes/max(o.PromptBytes, 1)))
 }
 
 func (o *Options) around(phase string) func() {
@@ -113,7 +120,7 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	defer func() { _ = provider.Close() }() // it ends what hangs; nothing does
 	b := &bench{Options: o, provider: provider, report: &Report{
-		Jobs: o.Jobs, PromptBytes: o.PromptBytes, Window: o.Window, Task: cmp.Or(o.Task, TaskName), Cores: runtime.GOMAXPROCS(0),
+		Jobs: o.Jobs, PromptBytes: o.PromptBytes, Window: o.window(), Task: cmp.Or(o.Task, TaskName), Cores: runtime.GOMAXPROCS(0),
 		ModelMS: milliseconds(o.ModelLatency), Server: cmp.Or(o.NATS, "embedded"),
 	}}
 	if o.LatencyJobs > 0 {

@@ -39,7 +39,7 @@ func burst(ctx context.Context, url string, w *way, first, jobs int, o *Options,
 	began, cpu := time.Now(), cpuTime()
 	note := func(done int) { o.progress(phase, done, jobs) }
 	told := e.tell(note)
-	refused, err := publishAll(ctx, conn, w, first, jobs, o.Window)
+	refused, err := publishAll(ctx, conn, w, first, jobs, o.window())
 	if err == nil {
 		err = e.wait(ctx)
 	}

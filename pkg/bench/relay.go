@@ -24,8 +24,10 @@ const (
 	relayInboxes  = 5
 	relayCallsAt  = 2
 	relayConsumer = "relay"
-	// relaySlots are as many as inference has.
+	// relaySlots are as many as inference has; relayHeld bounds what they hold, in bytes: all inboxes share a
+	// connection, and the server gives up one that does not take what it asked for.
 	relaySlots   = 256
+	relayHeld    = 24 << 20
 	relayAckWait = 5 * time.Minute
 	relayBytes   = 4 << 30
 	relayWindow  = 30 * time.Second
@@ -81,8 +83,9 @@ func startRelay(ctx context.Context, url, provider string, w *workload, o *Optio
 		conn.Close()
 		return nil, err
 	}
+	slots := min(relaySlots, max(relayHeld/w.size, 1))
 	for hop := range relayInboxes {
-		p, err := pullByCredit(conn, relayStream(hop), relayConsumer, relaySlots, func(m *nats.Msg) { r.pass(ctx, hop, m) })
+		p, err := pullByCredit(conn, relayStream(hop), relayConsumer, slots, func(m *nats.Msg) { r.pass(ctx, hop, m) })
 		if err != nil {
 			r.stop()
 			return nil, err

@@ -137,7 +137,7 @@ func (f *startFigures) start(ctx context.Context, dir string) error {
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	cmd := exec.CommandContext(ctx, self, "up", "--json", "--simulate", "--store", dir, "--nats-port", "-1", "--http", "off")
+	cmd := exec.CommandContext(ctx, self, "up", "--json", "--simulate", "--store", dir, "--nats-port=-1", "--http=off")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {

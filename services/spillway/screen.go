@@ -35,7 +35,7 @@ const (
 func (s screen) ready(ctx context.Context, ended <-chan error) error {
 	deadline := time.Now().Add(readyTimeout)
 	for {
-		_, err := s.conn.NC.Request(broker.CancelSubject("ready"), nil, time.Second)
+		_, err := s.conn.NC.Request(broker.CancelSubject("ready"), nil, 100*time.Millisecond)
 		if err == nil {
 			break
 		}
