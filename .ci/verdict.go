@@ -71,6 +71,9 @@ func (v *verdict) read(line string) {
 	case "build-fail":
 		v.broken = true
 	case "output":
+		if strings.HasPrefix(e.Output, "=== ") {
+			return // RUN, PAUSE, CONT
+		}
 		v.output[key] = append(v.output[key], e.Output)
 		if e.Test == "" && isClosing(e.Output) {
 			v.packages = append(v.packages, e.Output)

@@ -151,7 +151,7 @@ func (l *childLog) Write(p []byte) (int, error) {
 
 // program builds the real program, kill points included. It lies beside the test binary, in the folder
 // that the go command removes after the run.
-var program = sync.OnceValues(func() (string, error) { //nolint:gochecknoglobals // one build serves all tests of a run
+var program = sync.OnceValues(func() (string, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return "", fmt.Errorf("find a place for the program: %w", err)

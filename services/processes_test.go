@@ -84,7 +84,7 @@ const (
 	onBoth  = "[refused by both models]"
 )
 
-// requestOf is the n-th request of an ordeal. A fifth goes over the batch lane, a sixth needs the ladder.
+// requestOf is the n-th request of an ordeal. A fifth goes over the batch lane, a quarter needs the ladder.
 func requestOf(n int) (lane, task, text string) {
 	lane, task, text = job.Interactive, "toy", fmt.Sprintf("question %d", n)
 	if n%5 == 0 {
@@ -101,8 +101,8 @@ func requestOf(n int) (lane, task, text string) {
 	return lane, task, text
 }
 
-// traffic publishes requests at a steady pace until stop is called, which waits for the last PubAck. At
-// least so many are published.
+// traffic publishes requests at a steady pace until stop is called, but so many at least; stop waits for
+// the last PubAck.
 func (x *ordeal) traffic(perSecond, atLeast int) (stop func()) {
 	done := make(chan struct{})
 	stopped := make(chan struct{})
@@ -169,6 +169,14 @@ func (x *ordeal) held(name string) int {
 	n := 0
 	for stream, consumer := range x.consumersOf(name) {
 		n += x.heldBy(stream, consumer)
+	}
+	return n
+}
+
+func (x *ordeal) heldByAll() int {
+	n := 0
+	for _, name := range x.stageNames() {
+		n += x.held(name)
 	}
 	return n
 }
@@ -277,7 +285,7 @@ func TestProcessesThatAreAskedToLeaveLoseAndRepeatNothing(t *testing.T) {
 func TestTheCallsOfAKilledProcessAreTakenUpWithinTenSeconds(t *testing.T) {
 	const jobs = 100
 	r := setup(t, brokertest.Server(t).URL())
-	x := &ordeal{rig: r, witness: watch(t, r.url)}
+	x := &ordeal{rig: r}
 	p := newProcesses(r)
 	// Calls that last longer than it takes to start them all; no silence within is long enough for a timeout.
 	r.first.SetLatency(fakellm.Latency{FirstToken: 200 * time.Millisecond, PerToken: 150 * time.Millisecond})
@@ -353,10 +361,7 @@ func (x *ordeal) killOne(s *natsProcess, p *processes, running map[string]*child
 	names := x.stageNames()
 	victim := rng.IntN(len(names) + 1)
 	if victim == len(names) {
-		held := 0
-		for _, name := range names {
-			held += x.held(name)
-		}
+		held := x.heldByAll()
 		s.kill()
 		x.killed("nats-server", held)
 		s.start()

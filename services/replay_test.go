@@ -2,6 +2,7 @@ package services_test
 
 import (
 	"context"
+	"strings"
 	"testing"
 	"time"
 
@@ -211,3 +212,46 @@ func TestAReplayUnderWayIsNotOvertakenByAnother(t *testing.T) {
 		t.Errorf("%d results were seen", n)
 	}
 }
+
+func TestACancelThatCameTooLateDoesNotTouchALaterRun(t *testing.T) {
+	t.Parallel()
+	r := setup(t, brokertest.Server(t).URL())
+	r.run()
+	r.first.SetFaults(fakellm.Fault{Kind: "400"})
+	id := r.ask(job.Interactive, "bare", "again")
+	if result := r.result(id, 1); result.Status != job.Failed {
+		t.Fatalf("ended as %s", result.Status)
+	}
+	// As a cancellation leaves it that lost against the run's own result.
+	if err := r.conn.Cancel(t.Context(), id, 1); err != nil {
+		t.Fatal(err)
+	}
+	r.first.SetFaults()
+	r.replay(t, id, "")
+	check(t, "run 2", r.result(id, 2), succeeded("strict"))
+}
+
+func TestACrashLeavesItsStackInTheDeadLetterAndTheLadderAnswers(t *testing.T) {
+	t.Parallel()
+	r := setup(t, brokertest.Server(t).URL())
+	for i, d := range r.defs {
+		if d.Name == broker.Validator {
+			r.defs[i].New = func(*stage.Env) (stage.Handler, error) { return panics{}, nil }
+		}
+	}
+	r.run()
+	id := r.ask(job.Interactive, "toy", "boom")
+	result := r.result(id, 1)
+	check(t, "crashed", result, byCanned)
+	if result.Degraded.Reason != fate.Crashed {
+		t.Errorf("degraded because of %s", result.Degraded.Reason)
+	}
+	letter, _, err := r.conn.Dead(t.Context(), id)
+	if err != nil || !letter.Degraded || !strings.Contains(letter.Stack, "replay_test.go") || letter.Job == nil {
+		t.Errorf("letter %+v, %v", letter, err)
+	}
+}
+
+type panics struct{}
+
+func (panics) Handle(context.Context, *job.Job) error { panic("on purpose") }

@@ -345,9 +345,11 @@ func (r *rig) everyWayOfAJob(t *testing.T) {
 		t.Errorf("the replay ended as %s: %+v", result.Status, result.Error)
 	}
 	r.undecodable(t, duty)
+	r.secondAnswerIsRefused(t, app)
 
-	t.Log("late readers")
+	t.Log("late readers, and a person on duty")
 	r.readersFindResults(t, app, duty, dead)
+	r.operates(t, duty)
 }
 
 func (r *rig) publish(t *testing.T, app *broker.Conn, lane, taskName, text string) string {
@@ -430,6 +432,71 @@ func (r *rig) undecodable(t *testing.T, duty *broker.Conn) {
 	}
 }
 
+// secondAnswerIsRefused gives a run two results: result-writer reads the first one back and drops the other.
+func (r *rig) secondAnswerIsRefused(t *testing.T, app *broker.Conn) {
+	t.Helper()
+	all := r.connect(upUser)
+	now := time.Now()
+	m := job.Marker{V: job.Version, ID: "answered-twice", Task: "toy", Lane: job.Interactive, Run: 1, AcknowledgedAt: now, Deadline: now.Add(time.Minute)}
+	for _, suffix := range []string{".first", ".second"} {
+		j := m.Job()
+		j.Outcome = &job.Outcome{Status: job.Cancelled}
+		if err := stage.HandIn(t.Context(), all, j, suffix); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.ends(t, app, m.ID, job.Cancelled)
+	brokertest.Eventually(t, 10*time.Second, "result-writer is done with both", func() bool {
+		s, err := all.JS.Stream(t.Context(), broker.StageStream(broker.ResultWriter))
+		return err == nil && s.CachedInfo().State.Msgs == 0
+	})
+}
+
+// operates does what a person on duty does with any NATS tool.
+func (r *rig) operates(t *testing.T, duty *broker.Conn) {
+	t.Helper()
+	if _, err := duty.JS.AccountInfo(t.Context()); err != nil {
+		t.Errorf("the operator asks for the account: %v", err)
+	}
+	streams := duty.JS.ListStreams(t.Context())
+	for info := range streams.Info() {
+		s, err := duty.JS.Stream(t.Context(), info.Config.Name)
+		if err != nil {
+			t.Fatalf("the operator looks at %s: %v", info.Config.Name, err)
+		}
+		consumers := s.ListConsumers(t.Context())
+		n := 0
+		for range consumers.Info() {
+			n++
+		}
+		if n != info.State.Consumers {
+			t.Errorf("the operator sees %d of %d consumers of %s", n, info.State.Consumers, info.Config.Name)
+		}
+		if err := consumers.Err(); err != nil {
+			t.Errorf("the operator lists consumers: %v", err)
+		}
+	}
+	if err := streams.Err(); err != nil {
+		t.Errorf("the operator lists streams: %v", err)
+	}
+	stream := broker.StageStream(broker.Validator)
+	if _, err := duty.JS.Consumer(t.Context(), stream, broker.Validator); err != nil {
+		t.Errorf("the operator looks at a stage's consumer: %v", err)
+	}
+	if _, err := duty.JS.PauseConsumer(t.Context(), stream, broker.Validator, time.Now().Add(time.Minute)); err != nil {
+		t.Errorf("the operator pauses a stage: %v", err)
+	}
+	if _, err := duty.JS.ResumeConsumer(t.Context(), stream, broker.Validator); err != nil {
+		t.Errorf("the operator resumes a stage: %v", err)
+	}
+	if _, err := duty.NC.SubscribeSync("llm.>"); err != nil {
+		t.Error(err)
+	}
+	if err := duty.NC.Flush(); err != nil {
+		t.Error(err)
+	}
+}
+
 // inboxes are the subjects of a stage that carry jobs.
 func inboxes(name string) []string {
 	for _, d := range services.Pipeline() {
@@ -506,7 +573,7 @@ func TestNobodyPublishesBeyondItsWork(t *testing.T) {
 		broker.RequestSubject(job.Batch, "toy"):         {broker.Ingest, operatorUser, clientUser, upUser},
 		broker.SubmitSubject("toy"):                     {operatorUser, clientUser, upUser},
 		broker.CancelSubject("x"):                       {operatorUser, clientUser, upUser},
-		"$KV." + broker.CancelsBucket + ".x":            {broker.Ingest, upUser},
+		"$KV." + broker.CancelsBucket + ".x.1":          {broker.Ingest, upUser},
 		"$JS.API.STREAM.CREATE.X":                       {bootstrapUser, upUser},
 		"$JS.API.STREAM.DELETE.X":                       {bootstrapUser, upUser},
 		"$JS.API.STREAM.PURGE.X":                        {bootstrapUser, upUser},

@@ -108,33 +108,46 @@ func (o *Options) validate() error {
 // Run measures. It returns an error when a part could not be measured to its end; answers that are missing
 // or wrong are no error but the report's Checks.
 func Run(ctx context.Context, o Options) (*Report, error) {
+	b, err := newBench(o)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = b.provider.Close() }() // it ends what hangs; nothing does
+	if o.NATS != "" {
+		return b.report, b.runningPipeline(ctx)
+	}
+	return b.report, b.embedded(ctx)
+}
+
+// newBench starts the provider of a run.
+func newBench(o Options) (*bench, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
 	if o.Getenv == nil {
 		o.Getenv = func(string) string { return "" }
 	}
+	r := &Report{
+		Jobs: o.Jobs, PromptBytes: o.PromptBytes, Window: o.window(), Task: cmp.Or(o.Task, TaskName), Cores: runtime.GOMAXPROCS(0),
+		ModelMS: milliseconds(o.ModelLatency), Server: cmp.Or(o.NATS, "embedded"),
+	}
+	r.Checks.OwnBy = "nonce"
+	if o.LatencyJobs > 0 {
+		r.Rate = o.Rate
+	}
+	switch {
+	case o.NATS != "":
+		r.Checks.OwnBy = "metadata, and nonce where an answer has one"
+	case o.Sync == 0:
+		r.Sync = "always"
+	default:
+		r.Sync = o.Sync.String()
+	}
 	provider, err := startProvider(o.ModelLatency, o.Log)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = provider.Close() }() // it ends what hangs; nothing does
-	b := &bench{Options: o, provider: provider, report: &Report{
-		Jobs: o.Jobs, PromptBytes: o.PromptBytes, Window: o.window(), Task: cmp.Or(o.Task, TaskName), Cores: runtime.GOMAXPROCS(0),
-		ModelMS: milliseconds(o.ModelLatency), Server: cmp.Or(o.NATS, "embedded"),
-	}}
-	if o.LatencyJobs > 0 {
-		b.report.Rate = o.Rate
-	}
-	b.report.Checks.OwnBy = "nonce"
-	if o.NATS != "" {
-		return b.report, b.runningPipeline(ctx)
-	}
-	b.report.Sync = o.Sync.String()
-	if o.Sync == 0 {
-		b.report.Sync = "always"
-	}
-	return b.report, b.embedded(ctx)
+	return &bench{Options: o, provider: provider, report: r}, nil
 }
 
 // bench is one run.

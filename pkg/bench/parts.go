@@ -176,7 +176,6 @@ func (b *bench) runningPipeline(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.report.Checks.OwnBy = "metadata, and nonce where an answer has one"
 	way := wayOf(w, b.Stages, false)
 	r, err := burst(ctx, b.NATS, &way, 0, b.Jobs, &b.Options, PhasePipeline)
 	if err != nil {

@@ -180,10 +180,10 @@ func TestACancellationIsHeardByAllAndByThoseWhoComeLater(t *testing.T) {
 		t.Fatal(err)
 	}
 	heard := make(chan struct{})
-	early.OnCancel("a", func() { close(heard) })
-	early.OnCancel("a", func() { t.Error("called after stop") })()
+	early.OnCancel("a", 1, func() { close(heard) })
+	early.OnCancel("a", 1, func() { t.Error("called after stop") })()
 	for range 2 {
-		if err := c.Cancel(t.Context(), "a"); err != nil {
+		if err := c.Cancel(t.Context(), "a", 1); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -196,5 +196,5 @@ func TestACancellationIsHeardByAllAndByThoseWhoComeLater(t *testing.T) {
 	if err := late.WatchCancels(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	brokertest.Eventually(t, 5*time.Second, "the late one knows", func() bool { return late.Cancelled("a") && !late.Cancelled("b") })
+	brokertest.Eventually(t, 5*time.Second, "the late one knows", func() bool { return late.Cancelled("a", 1) && !late.Cancelled("a", 2) && !late.Cancelled("b", 1) })
 }

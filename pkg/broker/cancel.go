@@ -4,20 +4,26 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// cancels mirrors the bucket of cancelled ids. It is a help that saves calls, not the decision: that is
+// cancels mirrors the bucket of cancelled runs. It is a help that saves calls, not the decision: that is
 // the first write of the result.
 type cancels struct {
 	stop func()
 
 	mu      sync.Mutex
-	ids     map[string]struct{}
+	runs    map[string]time.Time // by key, when it was cancelled
+	pruned  time.Time
 	waiting map[string]map[*func()]struct{}
 }
+
+// cancelKey names a run in the bucket: a later run of the same job is another matter.
+func cancelKey(id string, run int) string { return id + "." + strconv.Itoa(run) }
 
 // WatchCancels starts to mirror the bucket; Cancelled and OnCancel know nothing before it.
 func (c *Conn) WatchCancels(ctx context.Context) error {
@@ -29,7 +35,7 @@ func (c *Conn) WatchCancels(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("watch bucket %s: %w", CancelsBucket, err)
 	}
-	m := &cancels{ids: map[string]struct{}{}, waiting: map[string]map[*func()]struct{}{}}
+	m := &cancels{runs: map[string]time.Time{}, pruned: time.Now(), waiting: map[string]map[*func()]struct{}{}}
 	done := make(chan struct{})
 	m.stop = func() {
 		_ = watch.Stop() // the connection is closing; the server forgets the watcher by itself
@@ -52,11 +58,12 @@ func (c *Conn) WatchCancels(ctx context.Context) error {
 func (m *cancels) note(entry jetstream.KeyValueEntry) {
 	m.mu.Lock()
 	if entry.Operation() != jetstream.KeyValuePut {
-		delete(m.ids, entry.Key())
+		delete(m.runs, entry.Key())
 		m.mu.Unlock()
 		return
 	}
-	m.ids[entry.Key()] = struct{}{}
+	m.runs[entry.Key()] = entry.Created()
+	m.prune(time.Now())
 	calls := m.waiting[entry.Key()]
 	delete(m.waiting, entry.Key())
 	m.mu.Unlock()
@@ -65,52 +72,68 @@ func (m *cancels) note(entry jetstream.KeyValueEntry) {
 	}
 }
 
-// Cancel marks an id as cancelled for all processes.
-func (c *Conn) Cancel(ctx context.Context, id string) error {
+// pruneEvery is how often runs are forgotten that the bucket has dropped; it does not say so.
+const pruneEvery = time.Hour
+
+func (m *cancels) prune(now time.Time) {
+	if now.Sub(m.pruned) < pruneEvery {
+		return
+	}
+	m.pruned = now
+	for key, at := range m.runs {
+		if now.Sub(at) > cancelAge {
+			delete(m.runs, key)
+		}
+	}
+}
+
+// Cancel marks a run as cancelled for all processes.
+func (c *Conn) Cancel(ctx context.Context, id string, run int) error {
 	bucket, err := c.JS.KeyValue(ctx, CancelsBucket)
 	if err != nil {
 		return fmt.Errorf("open bucket %s: %w", CancelsBucket, err)
 	}
-	if _, err := bucket.Create(ctx, id, nil); err != nil && !errors.Is(err, jetstream.ErrKeyExists) {
+	if _, err := bucket.Create(ctx, cancelKey(id, run), nil); err != nil && !errors.Is(err, jetstream.ErrKeyExists) {
 		return fmt.Errorf("mark %s as cancelled: %w", id, err)
 	}
 	return nil
 }
 
-// Cancelled reports whether id was cancelled, as far as this process has heard.
-func (c *Conn) Cancelled(id string) bool {
+// Cancelled reports whether a run was cancelled, as far as this process has heard.
+func (c *Conn) Cancelled(id string, run int) bool {
 	m := c.watched()
 	if m == nil {
 		return false
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	_, cancelled := m.ids[id]
+	_, cancelled := m.runs[cancelKey(id, run)]
 	return cancelled
 }
 
-// OnCancel calls f once when id is cancelled, until stop is called. It calls f at once if it already is.
-func (c *Conn) OnCancel(id string, f func()) (stop func()) {
+// OnCancel calls f once when a run is cancelled, until stop is called. It calls f at once if it already is.
+func (c *Conn) OnCancel(id string, run int, f func()) (stop func()) {
 	m := c.watched()
 	if m == nil {
 		return func() {}
 	}
+	key := cancelKey(id, run)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, cancelled := m.ids[id]; cancelled {
+	if _, cancelled := m.runs[key]; cancelled {
 		go f()
 		return func() {}
 	}
-	if m.waiting[id] == nil {
-		m.waiting[id] = map[*func()]struct{}{}
+	if m.waiting[key] == nil {
+		m.waiting[key] = map[*func()]struct{}{}
 	}
-	m.waiting[id][&f] = struct{}{}
+	m.waiting[key][&f] = struct{}{}
 	return func() {
 		m.mu.Lock()
 		defer m.mu.Unlock()
-		delete(m.waiting[id], &f)
-		if len(m.waiting[id]) == 0 {
-			delete(m.waiting, id)
+		delete(m.waiting[key], &f)
+		if len(m.waiting[key]) == 0 {
+			delete(m.waiting, key)
 		}
 	}
 }

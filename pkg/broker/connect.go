@@ -141,7 +141,7 @@ func pause(ctx context.Context, n int) error {
 // isPassing reports whether err is the broker's being away for a moment: an election, a restart.
 func isPassing(err error) bool {
 	if api, ok := errors.AsType[*jetstream.APIError](err); ok {
-		return !isFull(api) && (api.Code == 503 || api.Code == 429)
+		return !isFull(api) && (api.Code == 503 || api.Code == 429 || api.ErrorCode == codeInProcess)
 	}
 	for _, passing := range []error{
 		nats.ErrNoResponders, nats.ErrTimeout, nats.ErrDisconnected, nats.ErrConnectionReconnecting, nats.ErrReconnectBufExceeded,

@@ -14,7 +14,9 @@ import (
 
 // Server error codes that the jetstream package does not name.
 const (
+	codeNoPeers      jetstream.ErrorCode = 10005 // of a cluster that is still coming together
 	codeDeleteFailed jetstream.ErrorCode = 10057
+	codeInProcess    jetstream.ErrorCode = 10158 // an earlier try with this message id is being stored
 	codeStoreFailed  jetstream.ErrorCode = 10077
 )
 
@@ -26,6 +28,9 @@ var ErrTooLarge = errors.New("the message is larger than the server takes")
 
 // ErrConflict is returned by Publish when the subject's last sequence is not the expected one.
 var ErrConflict = errors.New("another message was stored on the subject first")
+
+// ErrUnreadable is returned by the reads when what is stored is not what it should be.
+var ErrUnreadable = errors.New("what is stored there cannot be read")
 
 // ErrNotFound is returned by the reads when nothing is stored.
 var ErrNotFound = errors.New("nothing is stored there")
@@ -50,6 +55,24 @@ func (c *Conn) Publish(ctx context.Context, m *nats.Msg) (*jetstream.PubAck, err
 		}
 		if pause(ctx, n) != nil {
 			return nil, fmt.Errorf("publish on %s: %w", m.Subject, context.Cause(ctx))
+		}
+	}
+}
+
+// PublishRequest stores a client's request. JetStream drops one whose message id came less than
+// clientDedupeWindow ago without a look at its body; it is sent again then, for ingest to judge.
+func (c *Conn) PublishRequest(ctx context.Context, m *nats.Msg) error {
+	for {
+		ack, err := c.Publish(ctx, m)
+		if err != nil || !ack.Duplicate {
+			return err
+		}
+		t := time.NewTimer(clientDedupeWindow + clientDedupeWindow/2)
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return fmt.Errorf("publish on %s: %w", m.Subject, context.Cause(ctx))
 		}
 	}
 }

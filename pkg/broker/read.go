@@ -152,7 +152,7 @@ func (c *Conn) Dead(ctx context.Context, id string) (*job.Letter, *Stored, error
 	}
 	l := &job.Letter{}
 	if err := json.Unmarshal(stored.Data, l); err != nil {
-		return nil, nil, fmt.Errorf("decode the dead letter of %s: %w", id, err)
+		return nil, nil, fmt.Errorf("dead letter of %s: %w: %w", id, ErrUnreadable, err)
 	}
 	return l, stored, nil
 }

@@ -39,6 +39,9 @@ type Sizing struct {
 	RequestBytes int64
 	// ResultBytes, DeadBytes and CacheBytes bound what is kept; the oldest go first.
 	ResultBytes, DeadBytes, CacheBytes int64
+	// MarkerBytes bounds the markers, about 600 bytes each. It must hold those of the longest deadline, a
+	// day: an id whose marker is gone is admitted again, and its deadline is no longer watched.
+	MarkerBytes int64
 	// ResultAge and DeadAge are how long results and dead letters are kept.
 	ResultAge, DeadAge time.Duration
 }
@@ -48,7 +51,7 @@ const gib = 1 << 30
 // DefaultSizing fits a disk with 20 GB to spare.
 func DefaultSizing() Sizing {
 	return Sizing{
-		Replicas: 1, InboxBytes: 2 * gib, RequestBytes: gib, ResultBytes: 4 * gib, DeadBytes: gib, CacheBytes: gib / 2,
+		Replicas: 1, InboxBytes: 2 * gib, RequestBytes: gib, ResultBytes: 4 * gib, DeadBytes: gib, CacheBytes: gib / 2, MarkerBytes: 4 * gib,
 		ResultAge: 24 * time.Hour, DeadAge: 30 * 24 * time.Hour,
 	}
 }
@@ -76,7 +79,8 @@ func (s Sizing) withDefaults() Sizing {
 		Replicas: cmp.Or(s.Replicas, d.Replicas), InboxBytes: cmp.Or(s.InboxBytes, d.InboxBytes),
 		RequestBytes: cmp.Or(s.RequestBytes, d.RequestBytes), ResultBytes: cmp.Or(s.ResultBytes, d.ResultBytes),
 		DeadBytes: cmp.Or(s.DeadBytes, d.DeadBytes), CacheBytes: cmp.Or(s.CacheBytes, d.CacheBytes),
-		ResultAge: cmp.Or(s.ResultAge, d.ResultAge), DeadAge: cmp.Or(s.DeadAge, d.DeadAge),
+		MarkerBytes: cmp.Or(s.MarkerBytes, d.MarkerBytes),
+		ResultAge:   cmp.Or(s.ResultAge, d.ResultAge), DeadAge: cmp.Or(s.DeadAge, d.DeadAge),
 	}
 }
 
@@ -114,7 +118,7 @@ func fixedStreams(s Sizing) []jetstream.StreamConfig {
 		workQueue(RequestsStream, s.Replicas, s.RequestBytes, clientDedupeWindow, AllRequests),
 		workQueue(BatchStream, s.Replicas, s.RequestBytes, clientDedupeWindow, AllBatch),
 		workQueue(ParkedStream, s.Replicas, s.InboxBytes, dedupeWindow, AllParked),
-		kept(AdmittedStream, s.Replicas, gib, markerAge, AllAdmitted),
+		kept(AdmittedStream, s.Replicas, s.MarkerBytes, markerAge, AllAdmitted),
 		results(s),
 		kept(DeadStream, s.Replicas, s.DeadBytes, s.DeadAge, AllDead),
 		cache(s),
@@ -155,29 +159,70 @@ func cache(s Sizing) jetstream.StreamConfig {
 // Ensure creates what is missing and brings the rest up to date. It is idempotent, and safe to run from
 // several processes at once.
 func (c *Conn) Ensure(ctx context.Context, t Topology) error {
+	return c.each(ctx, t, makers{
+		stream: func(ctx context.Context, s jetstream.StreamConfig) error {
+			_, err := c.JS.CreateOrUpdateStream(ctx, s)
+			return err
+		},
+		consumer: func(ctx context.Context, k Consumer) error {
+			_, err := c.JS.CreateOrUpdateConsumer(ctx, k.Stream, k.Config)
+			return err
+		},
+		bucket: func(ctx context.Context, b jetstream.KeyValueConfig) error {
+			_, err := c.JS.CreateOrUpdateKeyValue(ctx, b)
+			return err
+		},
+	}, "create")
+}
+
+// Create creates what is missing and leaves alone what is there: its replicas and bounds are the choice of
+// whoever made it.
+func (c *Conn) Create(ctx context.Context, t Topology) error {
+	return c.each(ctx, t, makers{
+		stream: func(ctx context.Context, s jetstream.StreamConfig) error {
+			_, err := c.JS.CreateStream(ctx, s)
+			return unless(err, jetstream.ErrStreamNameAlreadyInUse)
+		},
+		consumer: func(ctx context.Context, k Consumer) error {
+			_, err := c.JS.CreateConsumer(ctx, k.Stream, k.Config)
+			return unless(err, jetstream.ErrConsumerExists)
+		},
+		bucket: func(ctx context.Context, b jetstream.KeyValueConfig) error {
+			_, err := c.JS.CreateKeyValue(ctx, b)
+			return unless(err, jetstream.ErrBucketExists)
+		},
+	}, "create")
+}
+
+func unless(err, known error) error {
+	if errors.Is(err, known) {
+		return nil
+	}
+	return err
+}
+
+// makers make, or look for, one thing of a topology.
+type makers struct {
+	stream   func(context.Context, jetstream.StreamConfig) error
+	consumer func(context.Context, Consumer) error
+	bucket   func(context.Context, jetstream.KeyValueConfig) error
+}
+
+// each does so for everything of t, in an order in which each finds what it needs.
+func (c *Conn) each(ctx context.Context, t Topology, m makers, doing string) error {
 	for _, cfg := range t.Streams {
-		if err := c.ensure(ctx, func(ctx context.Context) error {
-			_, err := c.JS.CreateOrUpdateStream(ctx, cfg)
-			return err
-		}); err != nil {
-			return fmt.Errorf("create stream %s: %w", cfg.Name, err)
+		if err := c.ensure(ctx, func(ctx context.Context) error { return m.stream(ctx, cfg) }); err != nil {
+			return fmt.Errorf("%s stream %s: %w", doing, cfg.Name, err)
 		}
 	}
-	for _, consumer := range t.Consumers {
-		consumer.Config.Replicas = 0 // as its stream: a work queue's consumers must be
-		if err := c.ensure(ctx, func(ctx context.Context) error {
-			_, err := c.JS.CreateOrUpdateConsumer(ctx, consumer.Stream, consumer.Config)
-			return err
-		}); err != nil {
-			return fmt.Errorf("create consumer %s of %s: %w", consumer.Config.Durable, consumer.Stream, err)
+	for _, k := range t.Consumers {
+		if err := c.ensure(ctx, func(ctx context.Context) error { return m.consumer(ctx, k) }); err != nil {
+			return fmt.Errorf("%s consumer %s of %s: %w", doing, k.Config.Durable, k.Stream, err)
 		}
 	}
-	for _, bucket := range t.Buckets {
-		if err := c.ensure(ctx, func(ctx context.Context) error {
-			_, err := c.JS.CreateOrUpdateKeyValue(ctx, bucket)
-			return err
-		}); err != nil {
-			return fmt.Errorf("create bucket %s: %w", bucket.Bucket, err)
+	for _, b := range t.Buckets {
+		if err := c.ensure(ctx, func(ctx context.Context) error { return m.bucket(ctx, b) }); err != nil {
+			return fmt.Errorf("%s bucket %s: %w", doing, b.Bucket, err)
 		}
 	}
 	return nil
@@ -189,7 +234,7 @@ func (c *Conn) ensure(ctx context.Context, create func(context.Context) error) e
 		try, cancel := context.WithTimeout(ctx, 5*time.Second)
 		err := create(try)
 		cancel()
-		if err == nil || ctx.Err() != nil || !isPassing(err) {
+		if err == nil || ctx.Err() != nil || !isPassing(err) && !isForming(err) {
 			return err
 		}
 		if pause(ctx, n) != nil {
@@ -198,30 +243,38 @@ func (c *Conn) ensure(ctx context.Context, create func(context.Context) error) e
 	}
 }
 
+// isForming reports whether err is that of a cluster whose peers have not all been seen yet.
+func isForming(err error) bool {
+	api, ok := errors.AsType[*jetstream.APIError](err)
+	return ok && api.ErrorCode == codeNoPeers
+}
+
 // Check returns what of t is missing on the server, by name. Empty: all is there.
 func (c *Conn) Check(ctx context.Context, t Topology) ([]string, error) {
 	var missing []string
-	for _, cfg := range t.Streams {
-		if _, err := c.JS.Stream(ctx, cfg.Name); errors.Is(err, jetstream.ErrStreamNotFound) {
-			missing = append(missing, "stream "+cfg.Name)
-		} else if err != nil {
-			return nil, fmt.Errorf("look for stream %s: %w", cfg.Name, err)
-		}
+	look := makers{
+		stream: func(ctx context.Context, s jetstream.StreamConfig) error {
+			_, err := c.JS.Stream(ctx, s.Name)
+			if errors.Is(err, jetstream.ErrStreamNotFound) {
+				missing, err = append(missing, "stream "+s.Name), nil
+			}
+			return err
+		},
+		consumer: func(ctx context.Context, k Consumer) error {
+			_, err := c.JS.Consumer(ctx, k.Stream, k.Config.Durable)
+			if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
+				missing, err = append(missing, "consumer "+k.Config.Durable+" of "+k.Stream), nil
+			}
+			return err
+		},
+		bucket: func(ctx context.Context, b jetstream.KeyValueConfig) error {
+			_, err := c.JS.KeyValue(ctx, b.Bucket)
+			if errors.Is(err, jetstream.ErrBucketNotFound) {
+				missing, err = append(missing, "bucket "+b.Bucket), nil
+			}
+			return err
+		},
 	}
-	for _, k := range t.Consumers {
-		_, err := c.JS.Consumer(ctx, k.Stream, k.Config.Durable)
-		if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
-			missing = append(missing, "consumer "+k.Config.Durable+" of "+k.Stream)
-		} else if err != nil {
-			return nil, fmt.Errorf("look for consumer %s of %s: %w", k.Config.Durable, k.Stream, err)
-		}
-	}
-	for _, b := range t.Buckets {
-		if _, err := c.JS.KeyValue(ctx, b.Bucket); errors.Is(err, jetstream.ErrBucketNotFound) {
-			missing = append(missing, "bucket "+b.Bucket)
-		} else if err != nil {
-			return nil, fmt.Errorf("look for bucket %s: %w", b.Bucket, err)
-		}
-	}
-	return missing, nil
+	err := c.each(ctx, t, look, "look for")
+	return missing, err
 }

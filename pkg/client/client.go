@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/oklog/ulid/v2"
@@ -30,7 +31,7 @@ func (c *Client) Publish(ctx context.Context, lane, task, id string, body []byte
 		id = ulid.Make().String()
 	}
 	m := &nats.Msg{Subject: broker.RequestSubject(lane, task), Data: body, Header: nats.Header{broker.MsgIDHeader: {id}}}
-	if _, err := c.conn.Publish(ctx, m); err != nil {
+	if err := c.conn.PublishRequest(ctx, m); err != nil {
 		return "", fmt.Errorf("the request was not acknowledged: %w", err)
 	}
 	return id, nil
@@ -76,21 +77,43 @@ func (c *Client) Wait(ctx context.Context, task, id string, minRun int) (*job.Re
 	if err := c.conn.NC.FlushWithContext(ctx); err != nil {
 		return nil, fmt.Errorf("subscribe to %s: %w", subject, err)
 	}
-	r, _, err := c.conn.Result(ctx, task, id)
-	if err == nil && r.Run >= minRun {
-		return r, nil
-	}
-	if err != nil && !errors.Is(err, broker.ErrNotFound) {
-		return nil, err
-	}
 	for {
-		m, err := sub.NextMsgWithContext(ctx)
+		r, _, err := c.conn.Result(ctx, task, id)
+		if err == nil && r.Run >= minRun {
+			return r, nil
+		}
+		if err != nil && !errors.Is(err, broker.ErrNotFound) {
+			return nil, err
+		}
+		r, err = next(ctx, sub, minRun)
 		if err != nil {
 			return nil, fmt.Errorf("wait for the result of %s: %w", id, err)
 		}
+		if r != nil {
+			return r, nil
+		}
+	}
+}
+
+// lookAgain is how often the stored result is read while it is waited for: a result that is stored in the
+// middle of an election is not republished.
+const lookAgain = time.Second
+
+// next returns the next result that is published, or nil when it is time to look at the stored one.
+func next(ctx context.Context, sub *nats.Subscription, minRun int) (*job.Result, error) {
+	try, cancel := context.WithTimeout(ctx, lookAgain)
+	defer cancel()
+	for {
+		m, err := sub.NextMsgWithContext(try)
+		if err != nil {
+			if ctx.Err() == nil && try.Err() != nil {
+				return nil, nil
+			}
+			return nil, err
+		}
 		r := &job.Result{}
 		if err := json.Unmarshal(m.Data, r); err != nil {
-			return nil, fmt.Errorf("decode the result of %s: %w", id, err)
+			return nil, fmt.Errorf("decode it: %w", err)
 		}
 		if r.Run >= minRun {
 			return r, nil

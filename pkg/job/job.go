@@ -110,6 +110,8 @@ type Job struct {
 	ForgetDead uint64 `json:"-"`
 	// Arrival is how the job came; the runner sets it.
 	Arrival Arrival `json:"-"`
+	// Shrunk is true once Shrink was called.
+	Shrunk bool `json:"-"`
 	// Raw is the message as it came, for stages that decode it themselves.
 	Raw []byte `json:"-"`
 }
@@ -151,6 +153,8 @@ type Trouble struct {
 	Code    fate.Code `json:"code"`
 	Message string    `json:"message"`
 	At      time.Time `json:"at"`
+	// Stack is where the stage panicked; "": it did not.
+	Stack string `json:"stack,omitempty"`
 }
 
 // Webhook is where the client wants the result posted.
@@ -166,7 +170,7 @@ func (j *Job) Left(now time.Time, reserve time.Duration) time.Duration {
 // Shrink drops what a later stage can do without, from a job that grew beyond what a message may hold.
 // The input stays: it is bounded at the door, and a replay needs it.
 func (j *Job) Shrink() {
-	j.Messages, j.Correction, j.Answer = nil, nil, nil
+	j.Messages, j.Correction, j.Answer, j.Shrunk = nil, nil, nil, true
 	for i := range j.History {
 		j.History[i].Detail = Cut(j.History[i].Detail, MaxDetail/4)
 	}
@@ -178,6 +182,7 @@ func (j *Job) Stub(f Failure) *Job {
 		V: Version, ID: j.ID, Task: j.Task, TaskVersion: j.TaskVersion, Tenant: j.Tenant, Lane: j.Lane,
 		TraceParent: j.TraceParent, Run: j.Run, Hop: j.Hop, Supersedes: j.Supersedes,
 		AcknowledgedAt: j.AcknowledgedAt, Deadline: j.Deadline, Minimal: true,
+		Session: j.Session, Parent: j.Parent, Metadata: j.Metadata,
 		Usage: j.Usage, CostUSD: j.CostUSD, History: j.History,
 		Outcome: &Outcome{Status: Failed, Error: &f},
 	}

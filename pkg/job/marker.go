@@ -7,6 +7,9 @@ import (
 	"spillway/pkg/fate"
 )
 
+// MaxMarkedMetadata bounds, in bytes, what a marker keeps of a request's metadata.
+const MaxMarkedMetadata = 2 << 10
+
 // Marker is the small record that admits an id, once. Its holder is the one request (or, for later runs,
 // the one replay) whose stream and sequence it names.
 type Marker struct {
@@ -29,6 +32,11 @@ type Marker struct {
 	// Canned is the index of the canned answer for this input, from 1; 0: none.
 	Canned      int    `json:"canned,omitempty"`
 	TraceParent string `json:"traceparent,omitempty"`
+	// Session, Parent and Metadata are given back in a result that is made without the job. Metadata longer
+	// than MaxMarkedMetadata is not.
+	Session  string          `json:"session,omitempty"`
+	Parent   string          `json:"parent,omitempty"`
+	Metadata json.RawMessage `json:"metadata,omitempty"`
 	// Run is the newest run; ReplaySeq the sequence of the replay that started it, 0 for run 1.
 	Run       int    `json:"run"`
 	ReplaySeq uint64 `json:"replay_seq,omitempty"`
@@ -70,5 +78,6 @@ func (m *Marker) Job() *Job {
 		V: Version, ID: m.ID, Task: m.Task, TaskVersion: m.TaskVersion, Tenant: m.Tenant, Lane: m.Lane,
 		TraceParent: m.TraceParent, Run: m.Run, Supersedes: m.Supersedes, AcknowledgedAt: m.AcknowledgedAt,
 		Deadline: m.Deadline, CacheKey: m.CacheKey,
+		Session: m.Session, Parent: m.Parent, Metadata: m.Metadata,
 	}
 }

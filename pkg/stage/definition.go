@@ -28,6 +28,14 @@ type Worker interface {
 	Run(ctx context.Context) error
 }
 
+// Rescuer is a Handler of an inbox whose messages are no jobs (Inbox.Decode). When such a message panics or
+// is poisonous, Rescue makes of it, without reading more than it must, a job that can be told of: nil, and
+// the run goes to fallback. An error with fate Elsewhere: there is nobody to tell, the message is kept raw.
+// Without a Rescuer every such message is kept raw.
+type Rescuer interface {
+	Rescue(ctx context.Context, j *job.Job) error
+}
+
 // Definition is all that the pipeline knows of a stage.
 type Definition struct {
 	// Name is the stage's one name: folder, subject token, consumer, NATS user, label.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -42,6 +43,8 @@ type puller struct {
 	settled settled
 	stopped bool
 	retry   *time.Timer
+	// missing is true while the broker knows no such inbox.
+	missing atomic.Bool
 	// delivered counts deliveries; seen is its value at the last look for a stall.
 	delivered, seen uint64
 }
@@ -296,6 +299,13 @@ func (p *puller) stop() {
 	if p.retry != nil {
 		p.retry.Stop()
 		p.retry = nil
+	}
+	// The broker hears that nobody listens before it hears of what is handed back, or it would deliver that
+	// here again until the pull requests are used up. What is on its way is still received.
+	for _, w := range p.windows {
+		if w != nil && w.sub != nil {
+			_ = w.sub.Drain() // fails when the connection is gone, and the requests with it
+		}
 	}
 }
 

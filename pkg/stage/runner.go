@@ -168,6 +168,16 @@ func (r *Runner) drain() {
 	_ = r.env.Conn.NC.FlushTimeout(time.Second)
 }
 
+// Missing names an inbox that the broker does not know; "": it knows all.
+func (r *Runner) Missing() string {
+	for _, p := range r.pullers {
+		if p.missing.Load() {
+			return p.inbox.Consumer
+		}
+	}
+	return ""
+}
+
 // InHand counts the jobs that this stage holds in this process.
 func (r *Runner) InHand() int {
 	n := 0
@@ -218,7 +228,26 @@ func (r *Runner) judge(j *job.Job, h *held, now time.Time) error {
 	case !r.def.FinishesLate && !j.Deadline.IsZero() && now.After(j.Deadline):
 		return fate.DivertTo(fate.Deadline, "the deadline passed before "+r.def.Name, nil)
 	}
+	if err := r.isOver(j, h); err != nil {
+		return err
+	}
 	return r.call(j)
+}
+
+// isOver drops a redelivered job whose run has its result: whoever had it before brought it to its end.
+// Stages that finish late look for themselves.
+func (r *Runner) isOver(j *job.Job, h *held) error {
+	if h.deliveries <= 1 || r.def.FinishesLate || h.p.inbox.Decode != nil {
+		return nil
+	}
+	run, err := r.env.Conn.ResultRun(r.work, j.Task, j.ID)
+	if err != nil {
+		return fmt.Errorf("read the result of the redelivered job %s: %w", j.ID, err)
+	}
+	if run >= j.Run {
+		return fate.DoneElsewhere("the run has its result already")
+	}
+	return nil
 }
 
 // call runs the handler and turns a panic into an error.

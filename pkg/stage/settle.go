@@ -42,7 +42,7 @@ func (r *Runner) settle(h *held, j *job.Job, err error, started time.Time, took 
 	}
 	r.record(j, m, started, took)
 	if killpoint.Planted("ack-before-publish") {
-		h.ack()
+		_ = h.confirm(r.work)
 		killpoint.Here("acked-before-publish")
 	}
 	killpoint.Here("before-publish")
@@ -57,7 +57,7 @@ func (r *Runner) settle(h *held, j *job.Job, err error, started time.Time, took 
 
 // finish acknowledges, confirmed where the stage wants it so.
 func (r *Runner) finish(h *held) {
-	if r.def.ConfirmsAcks {
+	if r.def.ConfirmsAcks && r.work.Err() == nil {
 		if err := h.confirm(r.work); err != nil {
 			r.log.Warn().Err(err).Msg("ack not confirmed, the message may come again")
 			h.p.release(h, false)
@@ -75,14 +75,14 @@ func (r *Runner) decide(h *held, j *job.Job, err error) move {
 	case err == nil:
 		to, err := r.route.target(j)
 		if err != nil {
-			return r.stuckJob(j, &crash{code: fate.Internal, message: err.Error()})
+			return r.stuckJob(h, j, &crash{code: fate.Internal, message: err.Error()})
 		}
 		return r.forward(j, to)
 	case r.work.Err() != nil && !isFate(err):
 		return move{handBack: true}
 	}
 	if c, ok := errors.AsType[*crash](err); ok {
-		return r.stuckJob(j, c)
+		return r.stuckJob(h, j, c)
 	}
 	f := fate.Of(err)
 	m := r.byFate(h, j, f)
@@ -120,7 +120,7 @@ func (r *Runner) byFate(h *held, j *job.Job, f *fate.Error) move {
 	case fate.Elsewhere:
 		return move{letter: j.Keep}
 	}
-	return r.stuckJob(j, &crash{code: fate.Internal, message: "unknown fate " + f.Fate.String()})
+	return r.stuckJob(h, j, &crash{code: fate.Internal, message: "unknown fate " + f.Fate.String()})
 }
 
 // again lets the stage try once more, later: a copy in its own inbox, so that the wait is durable and
@@ -149,17 +149,68 @@ func (r *Runner) divert(j *job.Job, code fate.Code, message string) move {
 }
 
 // stuckJob ends a crashed or poisonous job: always a dead letter, then the ladder answers.
-func (r *Runner) stuckJob(j *job.Job, c *crash) move {
+func (r *Runner) stuckJob(h *held, j *job.Job, c *crash) move {
+	if h.p.inbox.Decode != nil {
+		return r.rescue(h, j, c)
+	}
 	if r.def.Name == broker.Fallback || r.def.Name == broker.ResultWriter {
 		m := r.giveUpOn(j, c.code, c.message, c.stack)
 		m.code, m.detail = c.code, c.message
 		return m
 	}
 	m := r.divert(j, c.code, c.message)
+	if j.Trouble.Stage == r.def.Name {
+		j.Trouble.Stack = job.Cut(string(c.stack), maxStack)
+	}
 	m.letter = r.letterOf(c.code, c.message, c.stack)
 	m.fate, m.code, m.detail = fate.Divert, c.code, c.message
 	return m
 }
+
+// rescueLater is when a message is tried again whose rescue failed for want of the broker.
+const rescueLater = 5 * time.Second
+
+// rescue ends a message that is no job and broke its stage. Its bytes are kept, whatever else is known.
+func (r *Runner) rescue(h *held, j *job.Job, c *crash) move {
+	err := fate.DoneElsewhere("nobody to tell")
+	if rescuer, ok := r.handler.(Rescuer); ok {
+		if f := r.tryRescue(rescuer, j); f != nil {
+			err = f
+		} else {
+			err = nil
+		}
+	}
+	letter := r.letterOf(c.code, c.message, c.stack)
+	letter.Raw = bounded(h.data)
+	switch {
+	case err == nil:
+		m := r.divert(j, c.code, c.message)
+		j.Trouble.Stack = letter.Stack
+		m.letter, m.fate, m.code, m.detail = letter, fate.Divert, c.code, c.message
+		return m
+	case err.Fate != fate.Elsewhere:
+		return move{handBack: true, wait: rescueLater}
+	}
+	j.Task, j.ID = broker.RawTask, r.def.Name+"-"+strconv.FormatUint(h.seq, 10)
+	return move{letter: letter, fate: fate.Elsewhere, code: c.code, detail: c.message}
+}
+
+func (r *Runner) tryRescue(rescuer Rescuer, j *job.Job) (f *fate.Error) {
+	defer func() {
+		if v := recover(); v != nil {
+			f = fate.DoneElsewhere(fmt.Sprintf("the rescue panicked: %v", v))
+		}
+	}()
+	if err := rescuer.Rescue(r.work, j); err != nil {
+		return fate.Of(err)
+	}
+	return nil
+}
+
+// maxRaw bounds what is kept of a message that is no job: it must fit into a dead letter.
+const maxRaw = 1 << 20
+
+func bounded(data []byte) []byte { return data[:min(len(data), maxRaw)] }
 
 // giveUpOn ends a job where the ladder itself, or the writing of the result, failed: a dead letter, and a
 // minimal failed result. If even that cannot be written, the dead letter alone stays.
@@ -218,12 +269,24 @@ func fateLabel(m move) string {
 	return "on"
 }
 
+// lastWords bounds a hand-over after the grace.
+const lastWords = 5 * time.Second
+
 // handOver stores the dead letter and the job where they belong.
+//
+// A job that was handled to its end when the process had to leave is still handed over, if that takes no
+// longer than lastWords: what was done for it was paid for.
 func (r *Runner) handOver(j *job.Job, m move) error {
+	ctx := r.work
+	if ctx.Err() != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), lastWords)
+		defer cancel()
+	}
 	j.Hop++
 	j.HandedOverAt = time.Now().UTC()
 	if m.letter != nil {
-		if err := r.keep(j, m.letter); err != nil {
+		if err := r.keep(ctx, j, m.letter); err != nil {
 			return err
 		}
 	}
@@ -233,12 +296,12 @@ func (r *Runner) handOver(j *job.Job, m move) error {
 			return fmt.Errorf("encode job %s: %w", j.ID, err)
 		}
 		msg := &nats.Msg{Subject: m.subject, Data: body, Header: headers(j, "")}
-		if err := r.store(msg, m.fate == fate.Park); err != nil {
+		if err := r.store(ctx, msg, m.fate == fate.Park); err != nil {
 			return err
 		}
 	}
 	if j.ForgetDead != 0 {
-		if err := r.env.Conn.Delete(r.work, broker.DeadStream, j.ForgetDead); err != nil {
+		if err := r.env.Conn.Delete(ctx, broker.DeadStream, j.ForgetDead); err != nil {
 			r.log.Warn().Err(err).Str("job", j.ID).Msg("replayed, but its old dead letter stays listed")
 		}
 	}
@@ -259,7 +322,7 @@ func headers(j *job.Job, suffix string) nats.Header {
 }
 
 // keep stores a dead letter: the whole job, with the hop that led here.
-func (r *Runner) keep(j *job.Job, l *job.Letter) error {
+func (r *Runner) keep(ctx context.Context, j *job.Job, l *job.Letter) error {
 	l.V = job.Version
 	l.At = j.HandedOverAt
 	if l.Stage == "" {
@@ -273,26 +336,26 @@ func (r *Runner) keep(j *job.Job, l *job.Letter) error {
 		return fmt.Errorf("encode the dead letter of %s: %w", j.ID, err)
 	}
 	r.m.dead.WithLabelValues(string(l.Code)).Inc()
-	return r.store(&nats.Msg{
+	return r.store(ctx, &nats.Msg{
 		Subject: broker.DeadSubject(l.Stage, j.Task, j.ID), Data: body, Header: headers(j, ".dead"),
 	}, false)
 }
 
 // store publishes until it is acknowledged. A full inbox is a fuse that blew: it is waited out, loudly,
 // unless elsewhere is true, where the caller has another way.
-func (r *Runner) store(msg *nats.Msg, elsewhere bool) error {
+func (r *Runner) store(ctx context.Context, msg *nats.Msg, elsewhere bool) error {
 	for {
-		_, err := r.env.Conn.Publish(r.work, msg)
+		_, err := r.env.Conn.Publish(ctx, msg)
 		switch {
 		case err == nil:
 			return nil
-		case r.work.Err() != nil, errors.Is(err, broker.ErrTooLarge), errors.Is(err, broker.ErrFull) && elsewhere:
+		case ctx.Err() != nil, errors.Is(err, broker.ErrTooLarge), errors.Is(err, broker.ErrFull) && elsewhere:
 			return err
 		}
 		r.m.blocked.Inc()
 		r.log.Error().Err(err).Str("subject", msg.Subject).Msg("a job cannot move on, trying again")
-		if wait(r.work, time.Second) != nil {
-			return context.Cause(r.work)
+		if wait(ctx, time.Second) != nil {
+			return context.Cause(ctx)
 		}
 	}
 }
@@ -303,9 +366,11 @@ func (r *Runner) unsettled(h *held, j *job.Job, m move, err error, started time.
 	case r.work.Err() != nil:
 		h.nak(0)
 		h.p.release(h, false)
-	case errors.Is(err, broker.ErrTooLarge) && !j.Minimal:
+	case errors.Is(err, broker.ErrTooLarge) && !j.Shrunk && h.p.inbox.Decode == nil:
 		j.Shrink()
-		r.settle(h, j, &crash{code: fate.JobTooLarge, message: "the job grew beyond what a message may hold"}, started, took)
+		r.settle(h, j, &crash{code: fate.JobTooLarge, message: tooLarge}, started, took)
+	case errors.Is(err, broker.ErrTooLarge) && !j.Minimal:
+		r.settleStub(h, j)
 	case m.fate == fate.Park:
 		r.settle(h, j, fate.DivertTo(m.code, "no more jobs can be parked for this model", err), started, took)
 	default:
@@ -315,12 +380,36 @@ func (r *Runner) unsettled(h *held, j *job.Job, m move, err error, started time.
 	}
 }
 
+const tooLarge = "the job grew beyond what a message may hold"
+
+// settleStub ends a job that no message can hold even when shrunk: what is left of it is that it failed.
+func (r *Runner) settleStub(h *held, j *job.Job) {
+	dead := broker.DeadSubject(r.def.Name, j.Task, j.ID)
+	*j = *j.Stub(job.Failure{Code: fate.JobTooLarge, Message: tooLarge, DeadLetter: dead})
+	j.Metadata, j.History = nil, nil
+	letter := r.letterOf(fate.JobTooLarge, tooLarge, nil)
+	letter.Raw = bounded(h.data)
+	m := move{
+		to: broker.ResultWriter, subject: r.route.subject(broker.ResultWriter, j.Lane), letter: letter,
+		fate: fate.Divert, code: fate.JobTooLarge, detail: tooLarge,
+	}
+	if err := r.handOver(j, m); err != nil {
+		r.unsettled(h, j, m, err, time.Now(), 0)
+		return
+	}
+	r.finish(h)
+	r.progress(j, m)
+}
+
 // bury keeps a message that is no job, as it came. The deadline answers whom it belonged to.
 func (r *Runner) bury(h *held, cause error) {
 	r.log.Error().Err(cause).Uint64("sequence", h.seq).Str("stream", h.arrival.Stream).Msg("undecodable message, kept as a dead letter")
 	l := &job.Letter{
 		V: job.Version, Stage: r.def.Name, Code: fate.Undecodable, Message: job.Cut(cause.Error(), job.MaxDetail),
-		At: time.Now().UTC(), Raw: h.data,
+		At: time.Now().UTC(), Raw: bounded(h.data),
+	}
+	if len(h.data) > maxRaw {
+		l.Message = fmt.Sprintf("%s (the first %d of %d bytes are kept)", l.Message, maxRaw, len(h.data))
 	}
 	id := h.header.Get(broker.JobHeader)
 	if !job.IsID(id) {
@@ -328,7 +417,7 @@ func (r *Runner) bury(h *held, cause error) {
 	}
 	body, err := json.Marshal(l)
 	if err == nil {
-		err = r.store(&nats.Msg{
+		err = r.store(r.work, &nats.Msg{
 			Subject: broker.DeadSubject(r.def.Name, broker.RawTask, id), Data: body,
 			Header: nats.Header{broker.MsgIDHeader: {fmt.Sprintf("%s.%d.raw", h.arrival.Stream, h.seq)}},
 		}, false)

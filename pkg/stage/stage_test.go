@@ -1,6 +1,7 @@
 package stage_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
 	"go.uber.org/goleak"
 
@@ -480,5 +482,106 @@ func TestAJobThatIsDeliveredAgainAndAgainIsTakenOutOfTheWay(t *testing.T) {
 	brokertest.Eventually(t, 10*time.Second, "fallback has it", func() bool { return len(got.at(broker.Fallback)) == 1 })
 	if code := got.at(broker.Fallback)[0].Trouble.Code; code != fate.TooManyDeliveries || calls.Load() != 0 || len(l.letters()) != 1 {
 		t.Fatalf("code %s, %d calls of the handler, %d dead letters", code, calls.Load(), len(l.letters()))
+	}
+}
+
+func TestADrainDoesNotTakeWhatComesAfterIt(t *testing.T) {
+	t.Parallel()
+	s := brokertest.Server(t)
+	hold, entered := make(chan struct{}), make(chan struct{}, 1)
+	l, got := setup(t, s.URL(), definition("first", 64, func(_ context.Context, j *job.Job) error {
+		if j.ID == "slow" {
+			entered <- struct{}{}
+			<-hold
+		}
+		return nil
+	}))
+	stop := l.run(s.URL(), "first", 20*time.Second)
+	l.publish("first", job.Job{ID: "slow"})
+	<-entered
+	drained := make(chan struct{})
+	go func() { stop(); close(drained) }()
+	consumer := func() *jetstream.ConsumerInfo {
+		c, err := l.conn.JS.Consumer(t.Context(), broker.StageStream("first"), "first")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c.CachedInfo()
+	}
+	// The pull requests stay at the broker for seconds; a draining process must be deaf to them at once.
+	before := consumer().Delivered.Consumer
+	for i := range 20 {
+		l.publish("first", job.Job{ID: fmt.Sprintf("late%d", i)})
+	}
+	close(hold)
+	<-drained
+	if n := consumer().Delivered.Consumer - before; n > 40 {
+		t.Errorf("%d deliveries to a process that was leaving", n)
+	}
+	l.run(s.URL(), "first", time.Second)
+	l.run(s.URL(), "second", time.Second)
+	brokertest.Eventually(t, 5*time.Second, "all arrive", func() bool { return len(got.at("second")) == 21 })
+	if letters := l.letters(); len(letters) != 0 {
+		t.Errorf("dead letters %+v", letters)
+	}
+}
+
+func TestALargeMessageThatIsNoJobIsKeptInPart(t *testing.T) {
+	t.Parallel()
+	s := brokertest.Server(t)
+	l, _ := setup(t, s.URL(), definition("first", 4, func(context.Context, *job.Job) error { return nil }))
+	l.run(s.URL(), "first", time.Second)
+	l.raw("first", bytes.Repeat([]byte("x"), 7<<20))
+	brokertest.Eventually(t, 5*time.Second, "a dead letter", func() bool { return len(l.letters()) == 1 })
+	if n := len(l.letters()[0].Raw); n != 1<<20 || !strings.Contains(l.letters()[0].Message, "7340032") {
+		t.Errorf("%d bytes kept, %s", n, l.letters()[0].Message)
+	}
+	brokertest.Eventually(t, 5*time.Second, "the inbox is empty", func() bool { return l.waiting("first") == 0 })
+}
+
+func TestAJobThatNoMessageCanHoldEndsAsFailed(t *testing.T) {
+	t.Parallel()
+	s := brokertest.Server(t)
+	l, got := setup(t, s.URL(), definition("first", 4, func(context.Context, *job.Job) error { return nil }))
+	l.run(s.URL(), "first", time.Second)
+	l.run(s.URL(), broker.ResultWriter, time.Second)
+	head := `{"v":1,"id":"big","task":"toy","lane":"interactive","run":1,"deadline":"2099-01-01T00:00:00Z","input":"`
+	l.raw("first", []byte(head+strings.Repeat("x", embedded.MaxPayload-len(head)-2)+`"}`))
+	brokertest.Eventually(t, 10*time.Second, "result-writer has it", func() bool { return len(got.at(broker.ResultWriter)) == 1 })
+	j := got.at(broker.ResultWriter)[0]
+	if j.ID != "big" || j.Outcome.Error.Code != fate.JobTooLarge || len(l.letters()) != 1 {
+		t.Errorf("job %+v", j.Outcome)
+	}
+}
+
+func TestAMessageThatBreaksItsStageIsKeptRawAndTheRestGoesOn(t *testing.T) {
+	t.Parallel()
+	s := brokertest.Server(t)
+	def := definition("first", 4, func(_ context.Context, j *job.Job) error {
+		if string(j.Raw) == "bad" {
+			panic("on purpose")
+		}
+		j.Raw = nil
+		return nil
+	})
+	def.Inboxes = []stage.Inbox{{
+		Stream: broker.StageStream("first"), Subject: broker.StageSubject("first"), Consumer: "first",
+		Decode: func(data []byte, a job.Arrival) (*job.Job, error) {
+			return &job.Job{V: job.Version, ID: fmt.Sprint("made-", a.Sequence), Task: "toy", Lane: job.Interactive, Run: 1, Raw: data}, nil
+		},
+	}}
+	l, got := setup(t, s.URL(), def)
+	l.run(s.URL(), "first", time.Second)
+	l.run(s.URL(), "second", time.Second)
+	l.raw("first", []byte("bad"))
+	l.raw("first", []byte("good"))
+	brokertest.Eventually(t, 5*time.Second, "the good one arrives", func() bool { return len(got.at("second")) == 1 })
+	brokertest.Eventually(t, 5*time.Second, "the bad one is kept", func() bool { return len(l.letters()) == 1 })
+	letter := l.letters()[0]
+	if string(letter.Raw) != "bad" || letter.Stack == "" || letter.Code != fate.Crashed {
+		t.Errorf("letter %+v", letter)
+	}
+	if _, err := l.conn.Last(t.Context(), broker.DeadStream, broker.DeadSubject("first", broker.RawTask, "first-1")); err != nil {
+		t.Errorf("not under its own name: %v", err)
 	}
 }

@@ -2,7 +2,10 @@ package stage
 
 import (
 	"context"
+	"errors"
 	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 // watchEvery is how often an inbox is compared with what this process has asked for.
@@ -29,8 +32,16 @@ func (r *Runner) inspect(ctx context.Context, p *puller) {
 	ctx, cancel := context.WithTimeout(ctx, watchEvery)
 	defer cancel()
 	consumer, err := r.env.Conn.JS.Consumer(ctx, p.inbox.Stream, p.inbox.Consumer)
+	p.missing.Store(errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound))
+	if p.missing.Load() {
+		r.m.stuck.Inc()
+		r.log.Error().Err(err).Str("stream", p.inbox.Stream).Str("consumer", p.inbox.Consumer).
+			Msg("the inbox is gone: `spillway broker init` makes it anew")
+		return
+	}
 	if err != nil {
-		return // the broker is away; the puller is repeating its requests
+		r.log.Warn().Err(err).Str("consumer", p.inbox.Consumer).Msg("the inbox cannot be looked at")
+		return
 	}
 	info := consumer.CachedInfo()
 	label := p.inbox.Consumer

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -30,16 +31,25 @@ const (
 
 // Run keeps the deadline index until ctx ends.
 func (f *fallback) Run(ctx context.Context) error {
-	stop, err := f.follow(ctx)
-	if err != nil {
+	for {
+		stop, err := f.follow(ctx)
+		if err == nil {
+			defer stop()
+			f.keepDeadlines(ctx)
+			return nil
+		}
 		if ctx.Err() != nil {
 			return nil
 		}
-		return err
+		f.log.Error().Err(err).Msg("deadlines are not watched, trying again")
+		again := time.NewTimer(time.Second)
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			again.Stop()
+			return nil
+		}
 	}
-	defer stop()
-	f.keepDeadlines(ctx)
-	return nil
 }
 
 // follow reads which runs have results, then which runs there are, and keeps following both. The order
@@ -97,7 +107,10 @@ func (f *fallback) consume(ctx context.Context, stream string, headersOnly bool,
 		if md, err := m.Metadata(); err == nil && (md.NumPending == 0 || md.Sequence.Stream >= last) {
 			once.Do(func() { close(caught) })
 		}
-	}, jetstream.PullHeartbeat(followPulse), jetstream.PullExpiry(10*followPulse))
+	}, jetstream.PullHeartbeat(followPulse), jetstream.PullExpiry(10*followPulse),
+		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
+			f.log.Debug().Err(err).Str("stream", stream).Msg("following is interrupted")
+		}))
 	if err != nil {
 		return nil, fmt.Errorf("follow %s: %w", stream, err)
 	}
@@ -150,6 +163,11 @@ func (f *fallback) keepDeadlines(ctx context.Context) {
 func (f *fallback) keepDeadline(ctx context.Context, e entry) {
 	try, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
+	defer func() {
+		if v := recover(); v != nil {
+			f.log.Error().Str("job", e.id).Str("stack", string(debug.Stack())).Msgf("answering at the deadline panicked: %v", v)
+		}
+	}()
 	err := f.answerOverdue(try, e)
 	if err == nil || ctx.Err() != nil {
 		return
@@ -162,7 +180,9 @@ func (f *fallback) keepDeadline(ctx context.Context, e entry) {
 func (f *fallback) answerOverdue(ctx context.Context, e entry) error {
 	m, _, err := f.conn.Marker(ctx, e.id)
 	if isNotFound(err) {
-		return nil // expired, after a day in which every run was answered
+		f.m.markersLost.Inc()
+		f.log.Error().Str("job", e.id).Int("run", e.run).Msg("a marker is gone before its deadline: the bound of the markers is too small")
+		return nil
 	}
 	if err != nil {
 		return err

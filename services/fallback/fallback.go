@@ -7,6 +7,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"spillway/pkg/admission"
 	"spillway/pkg/broker"
 	"spillway/pkg/fate"
 	"spillway/pkg/job"
@@ -17,12 +18,13 @@ import (
 // Definition is the stage.
 func Definition() stage.Definition {
 	stream := broker.StageStream(broker.Fallback)
+	a := &admission.Admission{}
 	return stage.Definition{
 		Name: broker.Fallback, Aside: true, FinishesLate: true,
 		SendsOn: []string{broker.ContextBuilder, broker.Inference, broker.ResultWriter},
 		Inboxes: []stage.Inbox{
 			{Stream: stream, Subject: broker.StageSubject(broker.Fallback), Consumer: broker.Fallback},
-			{Stream: stream, Subject: broker.AllReplays, Consumer: broker.ReplayConsumer, Slots: 16, Decode: decodeReplay},
+			{Stream: stream, Subject: broker.AllReplays, Consumer: broker.ReplayConsumer, Slots: 16, Decode: decodeReplay, Gate: a.Gate(job.Interactive)},
 		},
 		New: newFallback,
 	}
@@ -88,5 +90,7 @@ func (f *fallback) isOver(ctx context.Context, j *job.Job) (over, err error) {
 
 // letterOf is the dead letter of a job on the ladder.
 func letterOf(j *job.Job, degraded bool) *job.Letter {
-	return &job.Letter{Stage: j.Trouble.Stage, Code: j.Trouble.Code, Message: j.Trouble.Message, Degraded: degraded}
+	return &job.Letter{
+		Stage: j.Trouble.Stage, Code: j.Trouble.Code, Message: j.Trouble.Message, Stack: j.Trouble.Stack, Degraded: degraded,
+	}
 }

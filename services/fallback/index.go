@@ -14,7 +14,13 @@ type index struct {
 	byID  map[string]*entry
 	wake  chan struct{}
 	m     *metrics
+	// early and earlier are runs whose results came before their markers, in two generations: the two come
+	// on ways of their own.
+	early, earlier map[string]int
 }
+
+// earlyKept bounds a generation.
+const earlyKept = 1 << 14
 
 // entry is one run that waits for its result.
 type entry struct {
@@ -25,13 +31,16 @@ type entry struct {
 }
 
 func newIndex(m *metrics) *index {
-	return &index{byID: map[string]*entry{}, wake: make(chan struct{}, 1), m: m}
+	return &index{byID: map[string]*entry{}, wake: make(chan struct{}, 1), m: m, early: map[string]int{}}
 }
 
 // add notes a marker. A later run replaces the entry of an earlier one.
 func (x *index) add(id string, run int, answerBy time.Time) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if max(x.early[id], x.earlier[id]) >= run {
+		return
+	}
 	if known, ok := x.byID[id]; ok {
 		if known.run < run {
 			known.run, known.answerBy = run, answerBy
@@ -55,10 +64,17 @@ func (x *index) add(id string, run int, answerBy time.Time) {
 func (x *index) done(id string, run int) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if e, ok := x.byID[id]; ok && e.run <= run {
+	e, ok := x.byID[id]
+	switch {
+	case ok && e.run <= run:
 		heap.Remove(&x.queue, e.place)
 		delete(x.byID, id)
 		x.m.waiting.Set(float64(len(x.queue)))
+	case !ok:
+		if len(x.early) >= earlyKept {
+			x.early, x.earlier = map[string]int{}, x.early
+		}
+		x.early[id] = run
 	}
 }
 

@@ -7,6 +7,8 @@ type metrics struct {
 	replays *prometheus.CounterVec
 	overdue *prometheus.CounterVec
 	waiting prometheus.Gauge
+	// markersLost are deadlines that could not be kept.
+	markersLost prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -24,8 +26,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Namespace: "spillway", Name: "unfinished_runs", Help: "Acknowledged runs that have no result yet, as this process has heard.",
 		}),
 	}
+	m.markersLost = prometheus.NewCounter(prometheus.CounterOpts{
+		Namespace: "spillway", Name: "markers_lost_total", Help: "Markers that were gone before their run's deadline: the markers' bound is too small. Not zero: act.",
+	})
 	if reg != nil {
-		reg.MustRegister(m.rungs, m.replays, m.overdue, m.waiting)
+		reg.MustRegister(m.rungs, m.replays, m.overdue, m.waiting, m.markersLost)
 	}
 	return m
 }

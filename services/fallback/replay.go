@@ -68,6 +68,9 @@ func (f *fallback) renew(ctx context.Context, j *job.Job, order job.Arrival) err
 	if isNotFound(err) {
 		return f.notDead(ctx, j)
 	}
+	if errors.Is(err, broker.ErrUnreadable) {
+		return &refusal{fate.NotReplayable, "the dead letter was written by another version and cannot be read by this one"}
+	}
 	if err != nil {
 		return fmt.Errorf("read the dead letter of %s: %w", j.ID, err)
 	}
@@ -85,6 +88,9 @@ func (f *fallback) renew(ctx context.Context, j *job.Job, order job.Arrival) err
 	run, err := f.take(ctx, letter.Job, order, supersedes)
 	if err != nil {
 		return err
+	}
+	if run.Run <= letter.Job.Run {
+		return fate.DoneElsewhere("this order's run has ended already")
 	}
 	f.m.replays.WithLabelValues("started").Inc()
 	renewed(j, letter.Job, run)
@@ -135,6 +141,9 @@ func (f *fallback) notDead(ctx context.Context, j *job.Job) error {
 		return fmt.Errorf("read the marker of %s: %w", j.ID, err)
 	}
 	j.Task = held.Task
+	if held.ReplaySeq == j.Arrival.Sequence {
+		return fate.DoneElsewhere("this order has started its run already")
+	}
 	if held.Run > 1 {
 		if run, err := f.conn.ResultRun(ctx, held.Task, j.ID); err == nil && run < held.Run {
 			return &refusal{fate.ReplayInFlight, fmt.Sprintf("run %d is under way", held.Run)}

@@ -29,13 +29,13 @@ func (s *stored) ResultRun(context.Context, string, string) (int, error) {
 	return s.run, s.err
 }
 
-func (s *stored) Cancelled(id string) bool {
+func (s *stored) Cancelled(id string, _ int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.cancelled[id]
 }
 
-func (s *stored) OnCancel(id string, f func()) (stop func()) {
+func (s *stored) OnCancel(id string, _ int, f func()) (stop func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.waiting[id] = f
@@ -138,8 +138,8 @@ func TestACancellationBetweenTheLookAndTheCallIsNotMissed(t *testing.T) {
 // lateCancels cancels on the first look, after having said no, and never calls back.
 type lateCancels struct{ *stored }
 
-func (l *lateCancels) Cancelled(id string) bool {
-	was := l.stored.Cancelled(id)
+func (l *lateCancels) Cancelled(id string, _ int) bool {
+	was := l.stored.Cancelled(id, 1)
 	l.stored.cancel(id)
 	return was
 }

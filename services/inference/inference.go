@@ -117,7 +117,7 @@ func (h *Handler) Handle(ctx context.Context, j *job.Job) error {
 	if err := h.answeredBefore(ctx, j); err != nil {
 		return err
 	}
-	if h.isCancelled(j.ID) {
+	if h.isCancelled(j) {
 		return fate.DoneElsewhere("the job was cancelled")
 	}
 	c, err := h.prepare(j)
@@ -177,7 +177,7 @@ func (h *Handler) prepare(j *job.Job) (*call, error) {
 func (h *Handler) call(ctx context.Context, c *call) *failure {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	defer h.onCancel(c.job.ID, func() { cancel(errCancelled) })()
+	defer h.onCancel(c.job, func() { cancel(errCancelled) })()
 	c.watch = newWatch(c.started, c.left, c.limits, cancel)
 	defer c.watch.stop()
 	failed := c.run(ctx)

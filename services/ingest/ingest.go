@@ -2,12 +2,14 @@ package ingest
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"sync"
 	"time"
 
 	"github.com/rs/zerolog"
 
+	"spillway/pkg/admission"
 	"spillway/pkg/broker"
 	"spillway/pkg/fate"
 	"spillway/pkg/job"
@@ -18,17 +20,17 @@ import (
 
 // Definition is the stage.
 func Definition() stage.Definition {
-	a := &admission{}
+	a := &admission.Admission{}
 	return stage.Definition{
 		Name: broker.Ingest,
 		Inboxes: []stage.Inbox{
 			{
 				Stream: broker.RequestsStream, Subject: broker.AllRequests, Consumer: broker.Ingest,
-				Slots: 256, Decode: decode, Gate: a.gate(job.Interactive),
+				Slots: 256, Decode: decode, Gate: a.Gate(job.Interactive),
 			},
 			{
 				Stream: broker.BatchStream, Subject: broker.AllBatch, Consumer: broker.BatchIngestConsumer,
-				Slots: 64, Decode: decode, Gate: a.gate(job.Batch),
+				Slots: 64, Decode: decode, Gate: a.Gate(job.Batch),
 			},
 		},
 		New: newIngest,
@@ -62,6 +64,7 @@ type ingest struct {
 var (
 	_ stage.Handler = (*ingest)(nil)
 	_ stage.Worker  = (*ingest)(nil)
+	_ stage.Rescuer = (*ingest)(nil)
 )
 
 func newIngest(env *stage.Env) (stage.Handler, error) {
@@ -74,21 +77,9 @@ func newIngest(env *stage.Env) (stage.Handler, error) {
 func (in *ingest) Handle(ctx context.Context, j *job.Job) error {
 	t := in.tasks.Tasks[j.Task]
 	r := read(j.Raw, j.Arrival.Header[broker.MsgIDHeader], j.Task, j.Lane, t)
-	id := r.id
-	if id == "" {
-		created, err := in.streamCreated(ctx, j.Arrival.Stream)
-		if err != nil {
-			return err
-		}
-		id = derivedID(j.Arrival.Stream, created, j.Arrival.At, j.Arrival.Sequence)
-	}
-	mine := in.marker(id, j, r, t)
-	held, err := in.conn.Admit(ctx, mine)
+	held, err := in.admit(ctx, j, r, t)
 	if err != nil {
-		return fmt.Errorf("admit %s: %w", id, err)
-	}
-	if held.RequestSeq != mine.RequestSeq || held.RequestStream != mine.RequestStream {
-		return in.repeated(ctx, mine, held)
+		return err
 	}
 	killpoint.Here("after-marker")
 	in.m.admitted.WithLabelValues(j.Lane).Inc()
@@ -100,6 +91,56 @@ func (in *ingest) Handle(ctx context.Context, j *job.Job) error {
 	if time.Now().After(j.Deadline) {
 		return fate.DivertTo(fate.Deadline, "the deadline passed before the request was admitted", nil)
 	}
+	return nil
+}
+
+// admit takes the request's marker and returns it, or says as an error with a fate that the request is a
+// repetition, or over already.
+func (in *ingest) admit(ctx context.Context, j *job.Job, r *reading, t *task.Task) (*job.Marker, error) {
+	id := r.id
+	if id == "" {
+		created, err := in.streamCreated(ctx, j.Arrival.Stream)
+		if err != nil {
+			return nil, err
+		}
+		id = derivedID(j.Arrival.Stream, created, j.Arrival.At, j.Arrival.Sequence)
+	}
+	mine := in.marker(id, j, r, t)
+	held, err := in.conn.Admit(ctx, mine)
+	if err != nil {
+		return nil, fmt.Errorf("admit %s: %w", id, err)
+	}
+	if held.RequestSeq != mine.RequestSeq || held.RequestStream != mine.RequestStream {
+		return nil, in.repeated(ctx, mine, held)
+	}
+	if j.Arrival.Deliveries > 1 {
+		run, err := in.conn.ResultRun(ctx, held.Task, id)
+		if err != nil {
+			return nil, fmt.Errorf("read the result of %s: %w", id, err)
+		}
+		if run > 0 {
+			return nil, fate.DoneElsewhere("the run has its result already")
+		}
+	}
+	return held, nil
+}
+
+// Rescue admits a request that broke ingest, so that its sender is told. Nothing of it is checked: what
+// can be had of its input is for a canned answer and for a replay.
+func (in *ingest) Rescue(ctx context.Context, j *job.Job) error {
+	r := &reading{duration: defaultDeadline, id: findID(j.Raw)}
+	if header := j.Arrival.Header[broker.MsgIDHeader]; r.id == "" && job.IsID(header) {
+		r.id = header
+	}
+	held, err := in.admit(ctx, j, r, nil)
+	if err != nil {
+		return err
+	}
+	if json.Unmarshal(j.Raw, &r.request) != nil {
+		r.request = job.Request{}
+	}
+	fill(j, held, r, in.tasks.Tasks[j.Task])
+	j.Raw = nil
 	return nil
 }
 
@@ -115,6 +156,10 @@ func (in *ingest) marker(id string, j *job.Job, r *reading, t *task.Task) *job.M
 	if t != nil {
 		m.TaskVersion = t.Version
 		m.AnswerBy = m.Deadline.Add(-t.AnswerLead(r.duration))
+	}
+	m.Session, m.Parent = r.request.Session, r.request.Parent
+	if len(r.request.Metadata) <= job.MaxMarkedMetadata {
+		m.Metadata = r.request.Metadata
 	}
 	m.CacheKey, m.Canned = r.shape(t)
 	if r.request.Cache == "bypass" {

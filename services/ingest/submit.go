@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -21,18 +23,32 @@ import (
 // replyTimeout bounds the work for one request-reply.
 const replyTimeout = 10 * time.Second
 
+// repliesAtOnce bounds the requests that are answered in parallel; the others wait in the subscription.
+const repliesAtOnce = 256
+
 // Run answers submits and cancellations until ctx ends.
 func (in *ingest) Run(ctx context.Context) error {
+	room := make(chan struct{}, repliesAtOnce)
+	var all sync.WaitGroup
+	defer all.Wait()
 	for subject, answer := range map[string]func(context.Context, *nats.Msg) job.Receipt{
 		broker.AllSubmits: in.submit, broker.AllCancels: in.cancel,
 	} {
 		sub, err := in.conn.NC.QueueSubscribe(subject, broker.Ingest, func(m *nats.Msg) {
-			go in.reply(ctx, m, answer)
+			select {
+			case room <- struct{}{}:
+			case <-ctx.Done():
+				return
+			}
+			all.Go(func() {
+				defer func() { <-room }()
+				in.reply(ctx, m, answer)
+			})
 		})
 		if err != nil {
 			return fmt.Errorf("subscribe to %s: %w", subject, err)
 		}
-		defer func() { _ = sub.Drain() }() // the connection may be gone already
+		defer func() { _ = sub.Unsubscribe() }() // the connection may be gone already
 	}
 	<-ctx.Done()
 	return nil
@@ -41,7 +57,7 @@ func (in *ingest) Run(ctx context.Context) error {
 func (in *ingest) reply(ctx context.Context, m *nats.Msg, answer func(context.Context, *nats.Msg) job.Receipt) {
 	ctx, cancel := context.WithTimeout(ctx, replyTimeout)
 	defer cancel()
-	body, err := json.Marshal(answer(ctx, m))
+	body, err := json.Marshal(in.answer(ctx, m, answer))
 	if err != nil {
 		in.log.Error().Err(err).Msg("a reply cannot be encoded")
 		return
@@ -49,6 +65,17 @@ func (in *ingest) reply(ctx context.Context, m *nats.Msg, answer func(context.Co
 	if err := m.Respond(body); err != nil && !errors.Is(err, nats.ErrMsgNoReply) {
 		in.log.Warn().Err(err).Msg("a reply was not sent")
 	}
+}
+
+// answer keeps a panic to the message that caused it.
+func (in *ingest) answer(ctx context.Context, m *nats.Msg, answer func(context.Context, *nats.Msg) job.Receipt) (r job.Receipt) {
+	defer func() {
+		if v := recover(); v != nil {
+			in.log.Error().Str("subject", m.Subject).Str("stack", string(debug.Stack())).Msgf("answering panicked: %v", v)
+			r = job.Receipt{Error: &job.Failure{Code: fate.Internal, Message: "this request cannot be handled here"}}
+		}
+	}()
+	return answer(ctx, m)
 }
 
 // submit checks a request, publishes it, and answers once JetStream has it.
@@ -82,7 +109,7 @@ func (in *ingest) submit(ctx context.Context, m *nats.Msg) job.Receipt {
 	if trace := m.Header.Get(broker.TraceParentHeader); trace != "" {
 		msg.Header.Set(broker.TraceParentHeader, trace)
 	}
-	if _, err := in.conn.Publish(ctx, msg); err != nil {
+	if err := in.conn.PublishRequest(ctx, msg); err != nil {
 		return job.Receipt{ID: id, Error: &job.Failure{Code: fate.Internal, Message: "not acknowledged: " + unavailable(err)}}
 	}
 	return job.Receipt{ID: id, Status: "acknowledged", ResultSubject: broker.ResultSubject(name, id)}
@@ -115,7 +142,7 @@ func (in *ingest) cancel(ctx context.Context, m *nats.Msg) job.Receipt {
 	id := broker.Token(m.Subject, 2)
 	held, _, err := in.conn.Marker(ctx, id)
 	if errors.Is(err, broker.ErrNotFound) {
-		return job.Receipt{ID: id, Error: &job.Failure{Code: fate.NotFound, Message: "nothing is known of this id"}}
+		return job.Receipt{ID: id, Error: &job.Failure{Code: fate.NotFound, Message: "nothing is known of this id; a request that was only just published is known once ingest has read it"}}
 	}
 	if err != nil {
 		return job.Receipt{ID: id, Error: &job.Failure{Code: fate.Internal, Message: unavailable(err)}}
@@ -129,7 +156,7 @@ func (in *ingest) cancel(ctx context.Context, m *nats.Msg) job.Receipt {
 	if err := stage.HandIn(ctx, in.conn, j, ".cancel"); err != nil {
 		return job.Receipt{ID: id, Error: &job.Failure{Code: fate.Internal, Message: unavailable(err)}}
 	}
-	if err := in.conn.Cancel(ctx, id); err != nil {
+	if err := in.conn.Cancel(ctx, id, held.Run); err != nil {
 		in.log.Warn().Err(err).Str("job", id).Msg("cancelled, but calls under way were not told")
 	}
 	return job.Receipt{ID: id, Status: "cancelling", ResultSubject: subject}

@@ -48,6 +48,10 @@ func serveHTTP(address string, p *process, conn *broker.Conn) (*webServer, error
 			http.Error(w, "not connected to NATS", http.StatusServiceUnavailable)
 			return
 		}
+		if inbox := p.missingInbox(); inbox != "" {
+			http.Error(w, "the inbox "+inbox+" is gone", http.StatusServiceUnavailable)
+			return
+		}
 		fmt.Fprintln(w, "ready")
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{}))

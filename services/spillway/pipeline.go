@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -111,6 +110,15 @@ func (p *process) close() {
 	}
 }
 
+func (p *process) missingInbox() string {
+	for _, r := range p.runners {
+		if inbox := r.Missing(); inbox != "" {
+			return inbox
+		}
+	}
+	return ""
+}
+
 func (p *process) inHand() int {
 	n := 0
 	for _, r := range p.runners {
@@ -119,20 +127,23 @@ func (p *process) inHand() int {
 	return n
 }
 
-// prepareBroker makes the streams, or where this user may not, checks that they are there.
+// prepareBroker looks for the streams and makes what is missing. What is there stays as it is: its replicas
+// and bounds are the choice of whoever made it.
 func prepareBroker(ctx context.Context, conn *broker.Conn, sizing broker.Sizing) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	topology := stage.Topology(services.Pipeline(), sizing)
 	missing, err := conn.Check(ctx, topology)
-	if err == nil && len(missing) == 0 {
-		return nil
-	}
-	if err := conn.Ensure(ctx, topology); err != nil {
-		if errors.Is(err, context.DeadlineExceeded) {
-			return fmt.Errorf("%w; if this user may not create streams, run `spillway broker init` as one who may", err)
-		}
+	switch {
+	case err != nil:
 		return err
+	case len(missing) == 0:
+		return nil
+	case conn.NC.ConnectedClusterName() != "" && sizing.Replicas <= 1:
+		return fmt.Errorf("this cluster lacks %s: run `spillway broker init --replicas 3` once", missing[0])
+	}
+	if err := conn.Create(ctx, topology); err != nil {
+		return fmt.Errorf("%w; if this user may not create streams, run `spillway broker init` as one who may", err)
 	}
 	return nil
 }

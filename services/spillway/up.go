@@ -71,7 +71,10 @@ func (c *upCmd) serve(ctx context.Context, p *process, s screen) error {
 	ended := make(chan error, 1)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go func() { ended <- p.run(ctx) }()
+	go func() {
+		ended <- p.run(ctx)
+		close(ended)
+	}()
 	if err := s.ready(ctx, ended); err != nil {
 		cancel()
 		<-ended

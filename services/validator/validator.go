@@ -94,7 +94,9 @@ func accept(j *job.Job, t *task.Task, v *Verdict) {
 		o.Status = job.Degraded
 		o.Degraded = &job.Degradation{Reason: j.Trouble.Code, Rung: task.RungModel}
 		if t.KeepDegraded {
-			j.Keep = &job.Letter{Stage: j.Trouble.Stage, Code: j.Trouble.Code, Message: j.Trouble.Message, Degraded: true}
+			j.Keep = &job.Letter{
+				Stage: j.Trouble.Stage, Code: j.Trouble.Code, Message: j.Trouble.Message, Stack: j.Trouble.Stack, Degraded: true,
+			}
 		}
 	}
 	j.Outcome = o

@@ -1,0 +1,113 @@
+package fallback
+
+import (
+	"encoding/json"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/rs/zerolog"
+
+	"spillway/pkg/broker"
+	"spillway/pkg/broker/brokertest"
+	"spillway/pkg/fate"
+	"spillway/pkg/job"
+	"spillway/pkg/stage"
+	"spillway/pkg/task"
+)
+
+// bench is a fallback on a real server, without a runner: orders are handed to it one by one.
+type bench struct {
+	t       *testing.T
+	conn    *broker.Conn
+	handler stage.Handler
+}
+
+func setup(t *testing.T) *bench {
+	t.Helper()
+	conn := brokertest.Connect(t, brokertest.Server(t).URL())
+	brokertest.Ensure(t, conn, stage.Topology([]stage.Definition{Definition()}, broker.DefaultSizing()))
+	h, err := newFallback(&stage.Env{Conn: conn, Log: zerolog.Nop(), Tasks: &task.Set{
+		Tasks: map[string]*task.Task{"toy": {Name: "toy", Model: "small", Version: "00000000"}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &bench{t: t, conn: conn, handler: h}
+}
+
+// dead keeps a dead letter of a run.
+func (b *bench) dead(id string, run int) uint64 {
+	b.t.Helper()
+	now := time.Now().UTC()
+	body, err := json.Marshal(job.Letter{V: 1, Stage: broker.Inference, Code: fate.ProviderTimeout, Job: &job.Job{
+		V: 1, ID: id, Task: "toy", Lane: job.Interactive, Run: run, AcknowledgedAt: now, Deadline: now.Add(time.Minute), Input: json.RawMessage(`{"n":1}`),
+	}})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	ack, err := b.conn.Publish(b.t.Context(), &nats.Msg{Subject: broker.DeadSubject(broker.Inference, "toy", id), Data: body})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return ack.Sequence
+}
+
+// order hands a replay order of a sequence to the stage.
+func (b *bench) order(id string, sequence uint64) (*job.Job, error) {
+	b.t.Helper()
+	j, err := decodeReplay(nil, job.Arrival{Subject: broker.ReplaySubject(id), Sequence: sequence, At: time.Now(), Deliveries: 1})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return j, b.handler.Handle(b.t.Context(), j)
+}
+
+func TestAnOrderThatIsDeliveredAgainGoesOnUntilItsRunIsHandedOver(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	letter := b.dead("a", 1)
+	for range 2 { // the second time as after a crash between marker and hand-over
+		j, err := b.order("a", 7)
+		if err != nil || j.Run != 2 || j.To != broker.ContextBuilder || j.ForgetDead != letter || string(j.Input) != `{"n":1}` {
+			t.Fatalf("%+v, %v", j, err)
+		}
+	}
+	if _, err := b.order("a", 8); !errors.Is(err, &fate.Error{Fate: fate.Elsewhere}) {
+		t.Errorf("another order while run 2 is under way: %v", err)
+	}
+}
+
+func TestAnOrderThatIsDeliveredAgainSparesTheDeadLetterOfItsOwnRun(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	first := b.dead("a", 1)
+	if _, err := b.order("a", 7); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.conn.Delete(t.Context(), broker.DeadStream, first); err != nil { // as the runner does
+		t.Fatal(err)
+	}
+	if j, err := b.order("a", 7); !errors.Is(err, &fate.Error{Fate: fate.Elsewhere}) || j.ForgetDead != 0 {
+		t.Errorf("again, run 2 under way: %v", err)
+	}
+	b.dead("a", 2)
+	if j, err := b.order("a", 7); !errors.Is(err, &fate.Error{Fate: fate.Elsewhere}) || j.ForgetDead != 0 {
+		t.Errorf("again, run 2 dead: forgets %d, %v", j.ForgetDead, err)
+	}
+	if j, err := b.order("a", 9); err != nil || j.Run != 3 {
+		t.Errorf("a new order: run %d, %v", j.Run, err)
+	}
+}
+
+func TestALetterThatCannotBeReadIsRefusedNotRetried(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	if _, err := b.conn.Publish(t.Context(), &nats.Msg{Subject: broker.DeadSubject(broker.Inference, "toy", "a"), Data: []byte(`{"v":[]}`)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.order("a", 1); !errors.Is(err, &fate.Error{Fate: fate.Elsewhere}) {
+		t.Errorf("%v", err)
+	}
+}
