@@ -89,7 +89,8 @@ func jobOf(b *testing.B, size int) *job.Job {
 		"answer":   job.Answer{Content: strings.Repeat(`{"word": 1}`, 20), FinishReason: "stop", AnsweredBy: modelID},
 		"calls":    1, "usage": job.Usage{InputTokens: 320, OutputTokens: 60, Calls: 1}, "cost_usd": 0.00012,
 		"history": []job.Event{
-			{Kind: job.KindHop, Stage: "one", At: at, QueuedMS: 1}, {Kind: job.KindHop, Stage: "two", At: at, QueuedMS: 1},
+			{Kind: job.KindHop, Stage: "one", At: at, QueuedMS: 1},
+			{Kind: job.KindHop, Stage: "two", At: at, QueuedMS: 1},
 			{Kind: job.KindCall, Stage: "three", At: at, N: 1, Model: model, TookMS: 1840, FirstTokenMS: 310, Outcome: "ok"},
 			{Kind: job.KindHop, Stage: "three", At: at, QueuedMS: 1, TookMS: 1841},
 		},

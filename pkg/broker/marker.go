@@ -18,7 +18,7 @@ import (
 // there decides.
 func (c *Conn) Admit(ctx context.Context, m *job.Marker) (*job.Marker, error) {
 	for n := 0; ; n++ {
-		_, err := c.putMarker(ctx, m, 0)
+		err := c.putMarker(ctx, m, 0)
 		if err == nil {
 			return m, nil
 		}
@@ -38,14 +38,14 @@ func (c *Conn) Admit(ctx context.Context, m *job.Marker) (*job.Marker, error) {
 
 // Readmit replaces the marker at sequence with m, for a new run. ErrConflict: it was replaced before.
 func (c *Conn) Readmit(ctx context.Context, m *job.Marker, sequence uint64) error {
-	_, err := c.putMarker(ctx, m, sequence)
-	return err
+	return c.putMarker(ctx, m, sequence)
 }
 
-func (c *Conn) putMarker(ctx context.Context, m *job.Marker, last uint64) (uint64, error) {
+func (c *Conn) putMarker(ctx context.Context, m *job.Marker, last uint64) error {
 	data, err := json.Marshal(m)
 	if err != nil {
-		return 0, fmt.Errorf("encode the marker of %s: %w", m.ID, err)
+		return fmt.Errorf("encode the marker of %s: %w", m.ID, err)
 	}
-	return c.PublishExpecting(ctx, &nats.Msg{Subject: AdmittedSubject(m.ID), Data: data}, last)
+	_, err = c.PublishExpecting(ctx, &nats.Msg{Subject: AdmittedSubject(m.ID), Data: data}, last)
+	return err
 }

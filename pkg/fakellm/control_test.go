@@ -2,6 +2,7 @@ package fakellm_test
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strings"
 	"testing"
@@ -98,7 +99,7 @@ func TestALifeOfServersLeavesNothingBehind(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s.Close() != nil || s.Close() != nil {
+		if errors.Join(s.Close(), s.Close()) != nil {
 			t.Error("Close failed")
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -47,9 +48,7 @@ type object = map[string]any
 // ask returns a request body: model "m", one user message, and what more says.
 func ask(user string, more object) object {
 	body := object{"model": "m", "messages": []object{{"role": "user", "content": user}}}
-	for k, v := range more {
-		body[k] = v
-	}
+	maps.Copy(body, more)
 	return body
 }
 

@@ -41,7 +41,8 @@ type Runner struct {
 	log     zerolog.Logger
 	grace   time.Duration
 
-	work     context.Context // of all handlers
+	//nolint:containedctx // it is the life of all handlers of this runner, which no call's context outlives
+	work     context.Context
 	giveUp   context.CancelCauseFunc
 	inFlight sync.WaitGroup
 }

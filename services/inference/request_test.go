@@ -56,7 +56,8 @@ func sent(t *testing.T, j *job.Job, change func(*bundle), env ...func(*stage.Env
 	return r.bodies[0], r
 }
 
-func number64(v float64) *float64 { return &v }
+//go:fix inline
+func number64(v float64) *float64 { return new(v) }
 
 func TestAParameterOfZeroIsReallySent(t *testing.T) {
 	t.Parallel()
@@ -80,7 +81,7 @@ func TestParametersAreSentAsTheTaskSaysThemAndAbsentOnesAreNotSent(t *testing.T)
 	seed := 7
 	body, _ := sent(t, newJob(job.Batch), func(b *bundle) {
 		b.task.Parameters = task.Parameters{
-			Temperature: number64(0.1), FrequencyPenalty: number64(-0.3), Seed: &seed, Stop: []string{"END"},
+			Temperature: new(0.1), FrequencyPenalty: new(-0.3), Seed: &seed, Stop: []string{"END"},
 			ReasoningEffort: "low", MaxOutputTokens: 300,
 		}
 	})
@@ -131,7 +132,7 @@ func TestNoRequestIsRefusedForTheSakeOfTheModelsName(t *testing.T) {
 	for _, id := range []string{"o3-mini", "gpt-5", "gpt-4o-mini"} {
 		body, _ := sent(t, newJob(job.Batch), func(b *bundle) {
 			b.model.ID, b.model.MaxTokensField = id, "max_tokens"
-			b.task.Parameters = task.Parameters{Temperature: number64(0.5), TopP: number64(0.5), MaxOutputTokens: 10}
+			b.task.Parameters = task.Parameters{Temperature: new(0.5), TopP: new(0.5), MaxOutputTokens: 10}
 		})
 		if body["model"] != id || body["max_tokens"] != 10.0 || body["temperature"] != 0.5 {
 			t.Errorf("%s: sent %v", id, body)

@@ -162,13 +162,14 @@ func TestTheWaitsOfAJobGrow(t *testing.T) {
 	b := setup(t, provider.URL())
 	b.random = func() float64 { return 0.5 }
 	waits, _ := b.toTheEnd(t, newJob(job.Batch))
-	want := []time.Duration{30, 60, 120, 240}
+	const ms = time.Millisecond
+	want := []time.Duration{30 * ms, 60 * ms, 120 * ms, 240 * ms}
 	if len(waits) != len(want) {
 		t.Fatalf("%d waits, want %d", len(waits), len(want))
 	}
 	for i := range waits {
-		if waits[i] != want[i]*time.Millisecond {
-			t.Errorf("wait %d is %s, want %d ms", i+1, waits[i], want[i])
+		if waits[i] != want[i] {
+			t.Errorf("wait %d is %s, want %s", i+1, waits[i], want[i])
 		}
 	}
 }
@@ -223,7 +224,7 @@ func TestTheErrorOfAFailedCallKeepsItsCause(t *testing.T) {
 		_, _ = w.Write([]byte("data: " + delta("half") + "\n\n"))
 	})
 	f := wantFate(t, setup(t, url).Handle(t.Context(), newJob(job.Batch)), fate.Retry, fate.ProviderCut)
-	if f.Cause == nil || errors.Unwrap(f) != f.Cause {
+	if f.Cause == nil || !errors.Is(f, f.Cause) {
 		t.Errorf("cause %v", f.Cause)
 	}
 }

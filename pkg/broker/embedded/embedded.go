@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -69,7 +70,7 @@ func Start(o Options) (*Server, error) {
 	}
 	s, err := start(o)
 	if err != nil {
-		lock.Close()
+		unlock(lock)
 		return nil, err
 	}
 	return &Server{Server: s, lock: lock}, nil
@@ -134,7 +135,7 @@ func ready(s *server.Server, alone bool, fatal <-chan string) error {
 		case !s.ReadyForConnections(time.Millisecond):
 		case alone && s.JetStreamEnabled():
 			return nil
-		case !alone && s.Healthz(&server.HealthzOptions{}).StatusCode == 200:
+		case !alone && s.Healthz(&server.HealthzOptions{}).StatusCode == http.StatusOK:
 			return nil
 		}
 	}
@@ -144,7 +145,7 @@ func ready(s *server.Server, alone bool, fatal <-chan string) error {
 func (s *Server) Stop() {
 	s.Shutdown()
 	s.WaitForShutdown()
-	s.lock.Close()
+	unlock(s.lock)
 }
 
 // URL is where clients reach it.
@@ -156,7 +157,7 @@ func portFree(port int) error {
 	}
 	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 	if err != nil {
-		return fmt.Errorf("%w: nothing can listen on 127.0.0.1:%d (%v)", ErrPortTaken, port, err)
+		return fmt.Errorf("%w: nothing can listen on 127.0.0.1:%d: %w", ErrPortTaken, port, err)
 	}
 	return l.Close()
 }
@@ -171,8 +172,11 @@ func lockStore(dir string) (*os.File, error) {
 		return nil, fmt.Errorf("write to the store: %w", err)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
+		unlock(f)
 		return nil, fmt.Errorf("%w: another process has %s", ErrStoreInUse, dir)
 	}
 	return f, nil
 }
+
+// unlock lets the store go. A file that was only locked has nothing to lose when it is closed.
+func unlock(f *os.File) { _ = f.Close() }
