@@ -24,6 +24,9 @@ const (
 	refusedPause = 150 * time.Millisecond
 	// gatePause follows a gate that granted nothing.
 	gatePause = 50 * time.Millisecond
+	// maxHeldBytes bounds what one inbox has in this process. All inboxes of a process share a connection, and
+	// the server closes one that leaves more than its max_pending (256 MB) unread.
+	maxHeldBytes = 24 << 20
 )
 
 // puller takes messages from one inbox, as many as there are free slots.
@@ -40,6 +43,8 @@ type puller struct {
 	mu      sync.Mutex
 	windows [windows]*window
 	held    map[uint64]*held
+	bytes   int // of what is held
+	size    int // of a message, lately
 	settled settled
 	stopped bool
 	retry   *time.Timer
@@ -107,7 +112,10 @@ func (p *puller) pull() {
 		if free < 1 || (free < quarter && asked > 0) {
 			return
 		}
-		want := min(free, quarter)
+		want := min(free, quarter, p.room(asked))
+		if want < 1 {
+			return // what is released asks again
+		}
 		if p.gate != nil {
 			if want = p.gate.Open(want); want == 0 {
 				p.again(gatePause)
@@ -120,6 +128,26 @@ func (p *puller) pull() {
 			return
 		}
 	}
+}
+
+// room is how many more messages of the usual size fit beside what is held and asked for. One always does
+// when there is nothing else.
+func (p *puller) room(asked int) int {
+	if p.size == 0 {
+		return p.slots
+	}
+	fit := (maxHeldBytes-p.bytes)/p.size - asked
+	if len(p.held)+asked == 0 {
+		fit = max(fit, 1)
+	}
+	return fit
+}
+
+// weigh counts a message of n bytes. Large ones count at once, small ones slowly: the mistake should be to
+// ask for too few.
+func (p *puller) weigh(n int) {
+	p.bytes += n
+	p.size = max(n, p.size-p.size/64)
 }
 
 // ask sends the pull request of n messages.
@@ -221,6 +249,7 @@ func (p *puller) take(w *window, h *held) bool {
 		p.m.redelivered.WithLabelValues("taken").Inc()
 	}
 	p.held[h.seq] = h
+	p.weigh(len(h.data))
 	p.work.Add(1) // under the lock: after stop, nothing is added
 	return true
 }
@@ -234,7 +263,10 @@ func (p *puller) handBackCredit() {
 func (p *puller) release(h *held, done bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	delete(p.held, h.seq)
+	if p.held[h.seq] == h {
+		delete(p.held, h.seq)
+		p.bytes -= len(h.data)
+	}
 	if done {
 		p.settled.add(h.seq, h.stored)
 	} else {
