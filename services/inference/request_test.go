@@ -56,16 +56,13 @@ func sent(t *testing.T, j *job.Job, change func(*bundle), env ...func(*stage.Env
 	return r.bodies[0], r
 }
 
-//go:fix inline
-func number64(v float64) *float64 { return new(v) }
-
 func TestAParameterOfZeroIsReallySent(t *testing.T) {
 	t.Parallel()
 	for _, streamed := range []bool{true, false} {
 		body, _ := sent(t, newJob(job.Batch), func(b *bundle) {
 			b.model.Stream = streamed
 			b.task.Parameters = task.Parameters{
-				Temperature: number64(0), TopP: number64(0), FrequencyPenalty: number64(0), PresencePenalty: number64(0), Seed: new(int),
+				Temperature: new(float64(0)), TopP: new(float64(0)), FrequencyPenalty: new(float64(0)), PresencePenalty: new(float64(0)), Seed: new(int),
 			}
 		})
 		for _, name := range []string{"temperature", "top_p", "frequency_penalty", "presence_penalty", "seed"} {
@@ -108,7 +105,7 @@ func TestParametersThatAModelDoesNotTakeAreLeftOut(t *testing.T) {
 	seed := 7
 	body, _ := sent(t, newJob(job.Batch), func(b *bundle) {
 		b.task.Parameters = task.Parameters{
-			Temperature: number64(1), TopP: number64(1), FrequencyPenalty: number64(1), PresencePenalty: number64(1),
+			Temperature: new(float64(1)), TopP: new(float64(1)), FrequencyPenalty: new(float64(1)), PresencePenalty: new(float64(1)),
 			Seed: &seed, Stop: []string{"END"}, ReasoningEffort: "low", MaxOutputTokens: 300,
 		}
 		b.model.Unsupported = []string{
