@@ -31,7 +31,7 @@ func newMetrics(reg prometheus.Registerer, stage string) *metrics {
 		blocked:     prometheus.NewCounter(opts("blocked_total", "Hand-overs that JetStream refused (a full inbox, no permission) and that are repeated. Not zero: act.")),
 		stuck:       prometheus.NewCounter(opts("stuck_total", "Times that an inbox had messages, free slots and no waiting pull request. Not zero: act.")),
 		depth:       gauges("inbox_messages", "Messages waiting in the inbox, from JetStream.", "consumer"),
-		age:         gauges("inbox_oldest_seconds", "Age of the oldest message of the inbox, from JetStream.", "consumer"),
+		age:         gauges("inbox_oldest_seconds", "Age of the oldest message of the stream that the inbox is in, delayed and held ones included, from JetStream.", "consumer"),
 		unacked:     gauges("inbox_unacknowledged", "Messages of the inbox that are out with some process, or delayed.", "consumer"),
 	}
 	handling := prometheus.NewHistogram(prometheus.HistogramOpts{

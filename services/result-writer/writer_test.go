@@ -1,0 +1,117 @@
+package resultwriter
+
+import (
+	"encoding/json"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/rs/zerolog"
+
+	"spillway/pkg/broker"
+	"spillway/pkg/broker/brokertest"
+	"spillway/pkg/fate"
+	"spillway/pkg/job"
+	"spillway/pkg/stage"
+	"spillway/pkg/task"
+)
+
+// bench is a result-writer on a real server, without a runner.
+func bench(t *testing.T) (*broker.Conn, stage.Handler) {
+	t.Helper()
+	conn := brokertest.Connect(t, brokertest.Server(t).URL())
+	brokertest.Ensure(t, conn, stage.Topology([]stage.Definition{Definition()}, broker.DefaultSizing()))
+	h, err := newWriter(&stage.Env{Conn: conn, Log: zerolog.Nop(), Tasks: &task.Set{
+		Tasks: map[string]*task.Task{"toy": {Name: "toy", Cache: task.Cache{Serve: "fallback", Keep: time.Hour}}},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conn, h
+}
+
+func ended(run int, supersedes uint64, status job.Status, output string) *job.Job {
+	now := time.Now().UTC()
+	return &job.Job{
+		V: 1, ID: "a", Task: "toy", TaskVersion: "00000000", Lane: job.Interactive, Run: run, Supersedes: supersedes,
+		AcknowledgedAt: now, Deadline: now.Add(time.Minute), CacheKey: "k",
+		Outcome: &job.Outcome{Status: status, Source: job.FromModel, Output: json.RawMessage(output)},
+	}
+}
+
+func stored(t *testing.T, conn *broker.Conn) (*job.Result, uint64) {
+	t.Helper()
+	r, sequence, err := conn.Result(t.Context(), "toy", "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r, sequence
+}
+
+func isElsewhere(err error) bool { return errors.Is(err, &fate.Error{Fate: fate.Elsewhere}) }
+
+func TestAWriteThatIsRepeatedOrStaleChangesNothing(t *testing.T) {
+	t.Parallel()
+	conn, h := bench(t)
+	if err := h.Handle(t.Context(), ended(1, 0, job.Degraded, `"one"`)); err != nil {
+		t.Fatal(err)
+	}
+	_, first := stored(t, conn)
+	for name, j := range map[string]*job.Job{
+		"the same again":  ended(1, 0, job.Degraded, `"one"`),
+		"another verdict": ended(1, 0, job.Failed, `"two"`),
+	} {
+		if err := h.Handle(t.Context(), j); !isElsewhere(err) || j.Keep != nil {
+			t.Errorf("%s: %v, keep %+v", name, err, j.Keep)
+		}
+	}
+	if err := h.Handle(t.Context(), ended(2, first, job.Succeeded, `"two"`)); err != nil {
+		t.Fatal(err)
+	}
+	for name, j := range map[string]*job.Job{
+		"a second run 2":             ended(2, first, job.Succeeded, `"three"`),
+		"run 1, after run 2":         ended(1, 0, job.Succeeded, `"three"`),
+		"run 2 that saw no result":   ended(2, 0, job.Succeeded, `"three"`),
+		"run 2 that saw another one": ended(2, first+100, job.Succeeded, `"three"`),
+	} {
+		if err := h.Handle(t.Context(), j); !isElsewhere(err) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if r, _ := stored(t, conn); r.Run != 2 || string(r.Output) != `"two"` || r.Supersedes == nil || *r.Supersedes != first {
+		t.Errorf("stored run %d, %s, supersedes %v", r.Run, r.Output, r.Supersedes)
+	}
+}
+
+func TestALaterRunIsWrittenWhateverBecameOfTheResultThatItReplaces(t *testing.T) {
+	t.Parallel()
+	conn, h := bench(t)
+	if err := h.Handle(t.Context(), ended(2, 77, job.Succeeded, `"two"`)); err != nil {
+		t.Fatalf("the old one has expired: %v", err)
+	}
+	if err := h.Handle(t.Context(), ended(3, 0, job.Succeeded, `"three"`)); err != nil {
+		t.Fatalf("the old one came late: %v", err)
+	}
+	if r, _ := stored(t, conn); r.Run != 3 {
+		t.Errorf("stored run %d", r.Run)
+	}
+}
+
+func TestALateAnswerIsKeptForAReplayAndFeedsTheCache(t *testing.T) {
+	t.Parallel()
+	conn, h := bench(t)
+	if err := h.Handle(t.Context(), ended(1, 0, job.Degraded, `"canned"`)); err != nil {
+		t.Fatal(err)
+	}
+	late := ended(1, 0, job.Succeeded, `"real"`)
+	if err := h.Handle(t.Context(), late); !isElsewhere(err) || late.Keep == nil || late.Keep.Code != fate.Deadline || !late.Keep.Degraded {
+		t.Fatalf("%v, keep %+v", err, late.Keep)
+	}
+	brokertest.Eventually(t, 5*time.Second, "the answer is cached", func() bool {
+		cached, err := conn.Last(t.Context(), broker.CacheStream, broker.CacheSubject("k"))
+		return err == nil && json.Valid(cached.Data)
+	})
+	if r, _ := stored(t, conn); string(r.Output) != `"canned"` {
+		t.Errorf("stored %s", r.Output)
+	}
+}
