@@ -66,15 +66,15 @@ type Job struct {
 
 	// Model is the name in models.yaml that inference calls next.
 	Model string `json:"model,omitempty"`
-	// Messages is the rendered prompt, from context-builder on.
-	Messages []Message `json:"messages,omitempty"`
-	// PromptTokens is the count of Messages, made before the call.
+	// Prompt is the rendered messages, from context-builder on.
+	Prompt Prompt `json:"messages,omitzero"`
+	// PromptTokens is the count of Prompt, made before the call.
 	PromptTokens int `json:"prompt_tokens,omitempty"`
 	// MaxOutputTokens is the limit of the next call; 0: the task's.
 	MaxOutputTokens int `json:"max_output_tokens,omitempty"`
 	// Answer is what the model said last, from inference to the validator.
 	Answer *Answer `json:"answer,omitempty"`
-	// Correction is the dialogue of the correction under way; it is sent behind Messages.
+	// Correction is the dialogue of the correction under way; it is sent behind Prompt.
 	Correction []Message `json:"correction,omitempty"`
 	// Corrections counts the corrections of the run, on all models. CorrectionTokens is what they cost.
 	Corrections      int `json:"corrections,omitempty"`
@@ -170,7 +170,7 @@ func (j *Job) Left(now time.Time, reserve time.Duration) time.Duration {
 // Shrink drops what a later stage can do without, from a job that grew beyond what a message may hold.
 // The input stays: it is bounded at the door, and a replay needs it.
 func (j *Job) Shrink() {
-	j.Messages, j.Correction, j.Answer, j.Shrunk = nil, nil, nil, true
+	j.Prompt, j.Correction, j.Answer, j.Shrunk = Prompt{}, nil, nil, true
 	for i := range j.History {
 		j.History[i].Detail = Cut(j.History[i].Detail, MaxDetail/4)
 	}

@@ -25,7 +25,7 @@ const (
 	// gatePause follows a gate that granted nothing.
 	gatePause = 50 * time.Millisecond
 	// maxHeldBytes bounds what one inbox has in this process. All inboxes of a process share a connection, and
-	// the server closes one that leaves more than its max_pending (256 MB) unread.
+	// the server closes one that leaves more than its max_pending (512 MB) unread.
 	maxHeldBytes = 24 << 20
 )
 

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	json "github.com/go-json-experiment/json/v1"
 	"github.com/rs/zerolog"
 
 	"spillway/pkg/broker"
@@ -278,8 +277,7 @@ func (r *Runner) decode(h *held) (j *job.Job, err error) {
 		h.arrival = a
 		return h.p.inbox.Decode(h.data, a)
 	}
-	j = &job.Job{}
-	if err := json.Unmarshal(h.data, j); err != nil {
+	if j, err = decode(h.data); err != nil {
 		return nil, fmt.Errorf("the message is no job: %w", err)
 	}
 	if !job.IsID(j.ID) || j.Task == "" || j.Run < 1 || j.V > job.Version {

@@ -291,9 +291,9 @@ func (r *Runner) handOver(j *job.Job, m move) error {
 		}
 	}
 	if m.subject != "" {
-		body, err := json.Marshal(j)
+		body, err := encode(j)
 		if err != nil {
-			return fmt.Errorf("encode job %s: %w", j.ID, err)
+			return err
 		}
 		msg := &nats.Msg{Subject: m.subject, Data: body, Header: headers(j, "")}
 		if err := r.store(ctx, msg, m.fate == fate.Park); err != nil {
@@ -436,9 +436,9 @@ func (r *Runner) bury(h *held, cause error) {
 // deadline's answer. suffix makes its message id one of its own.
 func HandIn(ctx context.Context, c *broker.Conn, j *job.Job, suffix string) error {
 	j.HandedOverAt = time.Now().UTC()
-	body, err := json.Marshal(j)
+	body, err := encode(j)
 	if err != nil {
-		return fmt.Errorf("encode job %s: %w", j.ID, err)
+		return err
 	}
 	_, err = c.Publish(ctx, &nats.Msg{Subject: broker.StageSubject(broker.ResultWriter), Data: body, Header: headers(j, suffix)})
 	return err

@@ -284,7 +284,7 @@ func TestAJobThatOutgrowsAMessageEndsOnTheLadder(t *testing.T) {
 	t.Parallel()
 	s := brokertest.Server(t)
 	l, got := setup(t, s.URL(), definition("first", 4, func(_ context.Context, j *job.Job) error {
-		j.Messages = []job.Message{{Role: "user", Content: strings.Repeat("x", embedded.MaxPayload)}}
+		j.Prompt = job.NewPrompt(job.Message{Role: "user", Content: strings.Repeat("x", embedded.MaxPayload)})
 		return nil
 	}))
 	l.run(s.URL(), "first", time.Second)

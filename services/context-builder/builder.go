@@ -74,7 +74,7 @@ func (h *Handler) Handle(_ context.Context, j *job.Job) error {
 	if count > b.input {
 		return onLadder(j, tooManyTokens(count, b.input))
 	}
-	j.Messages, j.PromptTokens, j.MaxOutputTokens = messages, count, b.output(count)
+	j.Prompt, j.PromptTokens, j.MaxOutputTokens = job.NewPrompt(messages...), count, b.output(count)
 	return nil
 }
 

@@ -29,8 +29,8 @@ func TestAPromptHasTheTaskItsExamplesAndTheInputEachInItsRole(t *testing.T) {
 		{Role: "assistant", Content: `{"intent":"inquiry"}`},
 		{Role: "user", Content: "My card is blocked!!"},
 	}
-	if !slices.Equal(j.Messages, want) {
-		t.Errorf("%+v", j.Messages)
+	if !slices.Equal(messagesOf(t, j), want) {
+		t.Errorf("%+v", messagesOf(t, j))
 	}
 	if j.Model != "small" || j.To != "" || j.Outcome != nil {
 		t.Errorf("%+v", j)
@@ -47,8 +47,8 @@ func TestATaskWithoutASystemPartHasOnlyTheUsers(t *testing.T) {
 		if err := handle(t, handlerOf(t, load(t, "model: small", map[string]string{"prompt.tmpl": prompt})), j); err != nil {
 			t.Fatal(err)
 		}
-		if len(j.Messages) != 1 || j.Messages[0] != (job.Message{Role: "user", Content: "Say hello to Ann."}) {
-			t.Errorf("%+v", j.Messages)
+		if len(messagesOf(t, j)) != 1 || messagesOf(t, j)[0] != (job.Message{Role: "user", Content: "Say hello to Ann."}) {
+			t.Errorf("%+v", messagesOf(t, j))
 		}
 	}
 }
@@ -72,12 +72,12 @@ func TestHostileInputsStayInTheUsersMessage(t *testing.T) {
 			t.Errorf("%q: %v", text, err)
 			continue
 		}
-		last := len(j.Messages) - 1
-		if len(j.Messages) != len(first.Messages) || !slices.Equal(j.Messages[:last], first.Messages[:last]) {
-			t.Errorf("%q changed what others say: %+v", text, j.Messages)
+		last := len(messagesOf(t, j)) - 1
+		if len(messagesOf(t, j)) != len(messagesOf(t, first)) || !slices.Equal(messagesOf(t, j)[:last], messagesOf(t, first)[:last]) {
+			t.Errorf("%q changed what others say: %+v", text, messagesOf(t, j))
 		}
-		if j.Messages[last].Role != "user" || j.Messages[last].Content != text {
-			t.Errorf("%q became %+v", text, j.Messages[last])
+		if messagesOf(t, j)[last].Role != "user" || messagesOf(t, j)[last].Content != text {
+			t.Errorf("%q became %+v", text, messagesOf(t, j)[last])
 		}
 	}
 }
@@ -92,7 +92,7 @@ func TestNumbersOfTheInputKeepTheirDigits(t *testing.T) {
 	if err := handle(t, handlerOf(t, set), j); err != nil {
 		t.Fatal(err)
 	}
-	if got := j.Messages[0].Content; !strings.HasPrefix(got, "12345678901234567890.10 ") {
+	if got := messagesOf(t, j)[0].Content; !strings.HasPrefix(got, "12345678901234567890.10 ") {
 		t.Error(got)
 	}
 }
@@ -148,12 +148,12 @@ func TestWhatIsNotLoadedHereIsDiverted(t *testing.T) {
 func TestTheJobsOwnModelIsKeptAndAnOldDialogueIsDropped(t *testing.T) {
 	t.Parallel()
 	j := admitted(t, message("hi"))
-	j.Model, j.Messages = "abroad", []job.Message{{Role: "user", Content: "old"}}
+	j.Model, j.Prompt = "abroad", job.NewPrompt(job.Message{Role: "user", Content: "old"})
 	j.Answer, j.Correction = &job.Answer{Content: "old"}, []job.Message{{Role: "user", Content: "old"}}
 	if err := handle(t, handlerOf(t, load(t, "model: small", nil)), j); err != nil {
 		t.Fatal(err)
 	}
-	if j.Model != "abroad" || j.Answer != nil || j.Correction != nil || j.Messages[len(j.Messages)-1].Content != "hi" {
+	if j.Model != "abroad" || j.Answer != nil || j.Correction != nil || messagesOf(t, j)[len(messagesOf(t, j))-1].Content != "hi" {
 		t.Errorf("%+v", j)
 	}
 }
@@ -194,4 +194,13 @@ func TestTheDefinitionIsThatOfAStageOnTheMainLine(t *testing.T) {
 	if _, err := d.New(&stage.Env{Metrics: clash}); err == nil || errors.Unwrap(err) == nil {
 		t.Errorf("a metric that cannot be registered: %v", err)
 	}
+}
+
+func messagesOf(t *testing.T, j *job.Job) []job.Message {
+	t.Helper()
+	messages, err := j.Prompt.Messages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return messages
 }

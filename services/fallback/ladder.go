@@ -88,10 +88,10 @@ func (f *fallback) fromModel(j *job.Job, t *task.Task, rung task.Rung) (outcome,
 		return rungSkipped, why
 	}
 	j.To = broker.ContextBuilder
-	if len(j.Messages) > 0 && fitsAsWell(f.tasks.Models[j.Model], f.tasks.Models[rung.Model]) {
+	if !j.Prompt.IsZero() && fitsAsWell(f.tasks.Models[j.Model], f.tasks.Models[rung.Model]) {
 		j.To = broker.Inference
 	} else {
-		j.Messages = nil
+		j.Prompt = job.Prompt{}
 	}
 	j.Model = rung.Model
 	j.Attempts, j.MaxOutputTokens, j.Raised = 0, 0, false

@@ -37,9 +37,7 @@ func (c *call) spent() tokens {
 	}
 	input := c.job.PromptTokens
 	if input == 0 {
-		for i := range c.job.Messages {
-			input += estimate(len(c.job.Messages[i].Content))
-		}
+		input = estimate(len(c.job.Prompt.Encoded()))
 	}
 	for i := range c.job.Correction {
 		input += estimate(len(c.job.Correction[i].Content))

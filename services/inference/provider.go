@@ -159,7 +159,11 @@ func (p *provider) Do(req *http.Request) (*http.Response, error) {
 	if !ok {
 		return nil, errors.New("a request that belongs to no call")
 	}
-	if err := splice(req, c.parameters()); err != nil {
+	messages, err := c.messages()
+	if err != nil {
+		return nil, err
+	}
+	if err := splice(req, c.parameters(), messages); err != nil {
 		return nil, err
 	}
 	p.dress(req.Header, c)

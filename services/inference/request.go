@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptrace"
@@ -43,7 +44,6 @@ func (c *call) request() openai.ChatCompletionRequest {
 	p := &c.task.Parameters
 	r := openai.ChatCompletionRequest{
 		Model:          c.model.ID,
-		Messages:       c.messages(),
 		Stream:         c.model.Stream,
 		ResponseFormat: c.responseFormat(),
 	}
@@ -65,18 +65,33 @@ func (c *call) request() openai.ChatCompletionRequest {
 // takes reports whether the model takes a parameter.
 func (c *call) takes(parameter string) bool { return !slices.Contains(c.model.Unsupported, parameter) }
 
-func (c *call) messages() []openai.ChatCompletionMessage {
-	messages := make([]openai.ChatCompletionMessage, 0, len(c.job.Messages)+len(c.job.Correction))
-	for _, part := range [][]job.Message{c.job.Messages, c.job.Correction} {
-		for i := range part {
-			role := part[i].Role
-			if role == openai.ChatMessageRoleSystem && c.model.SystemRole == openai.ChatMessageRoleDeveloper {
-				role = openai.ChatMessageRoleDeveloper
-			}
-			messages = append(messages, openai.ChatCompletionMessage{Role: role, Content: part[i].Content})
+// messages is the JSON of the prompt and the correction. The prompt has the form that providers want, so it
+// is sent as it came, unless the model wants its system role named otherwise.
+func (c *call) messages() ([]byte, error) {
+	prompt := c.job.Prompt
+	if c.model.SystemRole == openai.ChatMessageRoleDeveloper {
+		messages, err := prompt.Messages()
+		if err != nil {
+			return nil, err
 		}
+		for i := range messages {
+			if messages[i].Role == openai.ChatMessageRoleSystem {
+				messages[i].Role = openai.ChatMessageRoleDeveloper
+			}
+		}
+		prompt = job.NewPrompt(messages...)
 	}
-	return messages
+	correction := job.NewPrompt(c.job.Correction...).Encoded()
+	switch {
+	case correction == nil && prompt.IsZero():
+		return []byte("[]"), nil
+	case correction == nil:
+		return prompt.Encoded(), nil
+	case prompt.IsZero():
+		return correction, nil
+	}
+	whole := bytes.TrimSuffix(prompt.Encoded(), []byte("]"))
+	return append(append(bytes.Clone(whole), ','), correction[1:]...), nil
 }
 
 // responseFormat asks for the task's schema where the model can be asked. It is never strict: providers
@@ -138,28 +153,32 @@ func (c *call) maxTokens() int {
 	return most
 }
 
-// splice puts head in the place of the first byte, {, of the request's JSON object. The body can be had
-// again, as before: the transport sends it a second time when a kept connection turned out to be closed
-// before anything was written to it. It is copied once, into one piece: a body of several would cost the
-// transport a buffer of 32 KiB for each call.
-func splice(req *http.Request, head []byte) error {
-	if len(head) == 1 {
-		return nil
-	}
+// noMessages is what go-openai writes of a request without messages.
+const noMessages = `"messages":null`
+
+// splice puts head in the place of the first byte, {, of the request's JSON object, and the messages in their
+// place. The body can be had again, as before: the transport sends it a second time when a kept connection
+// turned out to be closed before anything was written to it. It is one piece in memory: a body of several
+// would cost the transport a buffer of 32 KiB for each call.
+func splice(req *http.Request, head, messages []byte) error {
 	rest, err := req.GetBody()
 	if err != nil {
 		return err
 	}
-	whole := bytes.NewBuffer(make([]byte, 0, len(head)+int(req.ContentLength)))
-	whole.Write(head)
-	if _, err := io.CopyN(io.Discard, rest, 1); err != nil {
+	own, err := io.ReadAll(rest)
+	if err != nil {
 		return err
 	}
-	if _, err := io.Copy(whole, rest); err != nil {
-		return err
+	before, after, ok := bytes.Cut(own, []byte(noMessages))
+	if !ok || len(before) == 0 {
+		return errors.New("go-openai wrote a request without a place for the messages")
 	}
-	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(whole.Bytes())), nil }
-	req.ContentLength = int64(whole.Len())
+	whole := make([]byte, 0, len(head)+len(own)+len(messages))
+	whole = append(append(whole, head...), before[1:]...)
+	whole = append(append(whole, noMessages[:len(noMessages)-len("null")]...), messages...)
+	whole = append(whole, after...)
+	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(whole)), nil }
+	req.ContentLength = int64(len(whole))
 	req.Body, err = req.GetBody()
 	return err
 }

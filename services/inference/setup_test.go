@@ -159,7 +159,7 @@ func newJob(lane string) *job.Job {
 	return &job.Job{
 		V: job.Version, ID: "job-1", Task: "greet", Lane: lane, Run: 1, Model: "small", PromptTokens: 12,
 		Deadline: time.Now().Add(time.Minute),
-		Messages: []job.Message{{Role: "system", Content: "Be kind."}, {Role: "user", Content: "Greet the world."}},
+		Prompt:   job.NewPrompt(job.Message{Role: "system", Content: "Be kind."}, job.Message{Role: "user", Content: "Greet the world."}),
 		Arrival:  job.Arrival{Deliveries: 1},
 	}
 }

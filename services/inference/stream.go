@@ -63,6 +63,7 @@ func (c *call) readStream(ctx context.Context) *failure {
 	var (
 		lines  = lineReader{r: r}
 		event  chunk
+		known  pieces
 		failed *failure
 		line   []byte
 		err    error
@@ -70,7 +71,7 @@ func (c *call) readStream(ctx context.Context) *failure {
 	for err == nil && failed == nil && !c.done {
 		line, err = lines.next()
 		if data, ok := bytes.CutPrefix(line, dataField); ok {
-			failed = c.take(bytes.TrimSpace(data), &event)
+			failed = c.take(bytes.TrimSpace(data), &event, &known)
 		}
 	}
 	switch {
@@ -107,7 +108,10 @@ func (c *call) drain(r *bufio.Reader) {
 }
 
 // take adds one event to the answer.
-func (c *call) take(data []byte, event *chunk) *failure {
+func (c *call) take(data []byte, event *chunk, known *pieces) *failure {
+	if text, ok := known.of(data); ok {
+		return c.hearText(text)
+	}
 	if bytes.Equal(data, endMark) {
 		c.done = true
 		return nil
@@ -137,7 +141,16 @@ func (c *call) take(data []byte, event *chunk) *failure {
 		c.finish = first.FinishReason
 		c.watch.enter(time.Now(), tailTime, &errTail)
 	}
+	if event.isText() {
+		known.learn(data, first.Delta.Content)
+	}
 	return nil
+}
+
+// isText reports whether the event holds some of the answer's text and nothing else that is looked at.
+func (e *chunk) isText() bool {
+	return len(e.Choices) == 1 && e.Usage == nil && e.Choices[0].FinishReason == "" &&
+		e.Choices[0].Delta == said{Content: e.Choices[0].Delta.Content} && e.Choices[0].Delta.Content != ""
 }
 
 // note keeps what an event says beside the answer.
@@ -150,7 +163,7 @@ func (c *call) note(event *chunk) {
 	}
 }
 
-// hear adds one delta to the answer and starts the wait for the next.
+// hear adds one delta to the answer.
 func (c *call) hear(d *said) *failure {
 	size := len(d.Content) + len(d.Refusal)
 	life := size + len(d.ReasoningContent) + len(d.Reasoning)
@@ -162,6 +175,23 @@ func (c *call) hear(d *said) *failure {
 	}
 	c.content = append(c.content, d.Content...)
 	c.refusal = append(c.refusal, d.Refusal...)
+	return c.alive(life)
+}
+
+// hearText adds a piece of text to the answer, as hear does.
+func (c *call) hearText(text []byte) *failure {
+	if len(text) == 0 {
+		return nil
+	}
+	if len(c.content)+len(c.refusal)+len(text) > maxAnswer {
+		return tooLarge()
+	}
+	c.content = append(c.content, text...)
+	return c.alive(len(text))
+}
+
+// alive notes that the model said so many bytes, and starts the wait for the next.
+func (c *call) alive(life int) *failure {
 	c.heard += life
 	c.deltas++
 	now := time.Now()

@@ -30,15 +30,52 @@ func derivedID(stream string, created, stored time.Time, sequence uint64) string
 
 // hashBody tells a duplicate from a conflict. White space between JSON tokens does not count.
 func hashBody(task string, body []byte) string {
-	var compact bytes.Buffer
-	if json.Compact(&compact, body) == nil {
-		body = compact.Bytes()
-	}
 	h := sha256.New()
 	h.Write([]byte(task))
 	h.Write([]byte{0})
-	h.Write(body)
+	for len(body) > 0 {
+		size := untilBlank(body)
+		h.Write(body[:size])
+		body = bytes.TrimLeft(body[size:], blank)
+	}
 	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// blank is what JSON knows as white space.
+const blank = " \t\r\n"
+
+// untilBlank is the length of what body begins with up to the next white space that is not within a string.
+func untilBlank(body []byte) int {
+	at := 0
+	for {
+		i := bytes.IndexAny(body[at:], `"`+blank)
+		switch {
+		case i < 0:
+			return len(body)
+		case body[at+i] != '"':
+			return at + i
+		}
+		at += i + 1
+		at += quoted(body[at:])
+	}
+}
+
+// quoted is the length of the rest of a string, its closing quote included.
+func quoted(s []byte) int {
+	for at := 0; ; {
+		i := bytes.IndexByte(s[at:], '"')
+		if i < 0 {
+			return len(s)
+		}
+		at += i + 1
+		escapes := at - 1
+		for escapes > 0 && s[escapes-1] == '\\' {
+			escapes--
+		}
+		if (at-1-escapes)%2 == 0 {
+			return at
+		}
+	}
 }
 
 // findID looks for the id of a body that is refused as a whole, so that its sender can be told. It reads

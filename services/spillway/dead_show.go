@@ -103,12 +103,13 @@ func (c *deadShowCmd) showJob(t *table, j *job.Job) {
 	t.row("deadline", fmt.Sprintf("%s (%s after)", j.Deadline.Local().Format(time.DateTime), span(j.Deadline.Sub(j.AcknowledgedAt))))
 	t.row("cost", costOf(j.CostUSD, j.Usage))
 	prompt := 0
-	for _, m := range j.Messages {
+	messages, _ := j.Prompt.Messages() // what cannot be read is shown as none
+	for _, m := range messages {
 		prompt += len(m.Content)
 	}
 	content := "input " + size(len(j.Input))
-	if len(j.Messages) > 0 {
-		content += fmt.Sprintf(", prompt %s in %s (%d tokens)", size(prompt), count(len(j.Messages), "message"), j.PromptTokens)
+	if len(messages) > 0 {
+		content += fmt.Sprintf(", prompt %s in %s (%d tokens)", size(prompt), count(len(messages), "message"), j.PromptTokens)
 	}
 	if j.Answer != nil {
 		content += fmt.Sprintf(", answer %s (finish reason %q)", size(len(j.Answer.Content)), j.Answer.FinishReason)
@@ -134,7 +135,11 @@ func (c *deadShowCmd) showContent(g *globals, l *job.Letter) error {
 	if len(l.Job.Metadata) > 0 {
 		part("metadata", pretty(l.Job.Metadata))
 	}
-	for _, m := range slices.Concat(l.Job.Messages, l.Job.Correction) {
+	messages, err := l.Job.Prompt.Messages()
+	if err != nil {
+		return err
+	}
+	for _, m := range slices.Concat(messages, l.Job.Correction) {
 		part(m.Role, m.Content)
 	}
 	if a := l.Job.Answer; a != nil {

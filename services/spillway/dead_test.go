@@ -24,7 +24,7 @@ func (r *rig) bury(t *testing.T, stage, task, id string, code fate.Code, degrade
 		V: job.Version, Stage: stage, Code: code, Message: "the message of " + id, At: now, Degraded: degraded,
 		Job: &job.Job{
 			V: job.Version, ID: id, Task: task, Lane: job.Interactive, Run: 1, Model: "small", AcknowledgedAt: now, Deadline: now.Add(time.Minute),
-			Input: json.RawMessage(`{"text":"private words"}`), Messages: []job.Message{{Role: "user", Content: "private prompt"}},
+			Input: json.RawMessage(`{"text":"private words"}`), Prompt: job.NewPrompt(job.Message{Role: "user", Content: "private prompt"}),
 			Answer: &job.Answer{Content: "private answer", FinishReason: "stop"}, Usage: job.Usage{Calls: 3, InputTokens: 100, OutputTokens: 20}, CostUSD: 0.25,
 			History: []job.Event{{Kind: job.KindHop, Stage: "ingest", At: now}, {Kind: job.KindCall, Stage: "inference", Model: "small", N: 1, At: now, TookMS: 1500, Outcome: string(code)}},
 		},

@@ -21,7 +21,7 @@ func TestACorrectionTellsTheModelItsLastAnswerAndEachFaultInPlainWords(t *testin
 	if err := handle(t, h, j); err != nil {
 		t.Fatal(err)
 	}
-	if j.To != broker.Inference || j.Corrections != 1 || j.Answer != nil || j.Model != firstModel || len(j.Messages) != 1 {
+	if j.To != broker.Inference || j.Corrections != 1 || j.Answer != nil || j.Model != firstModel || j.Prompt.IsZero() {
 		t.Fatalf("%+v", j)
 	}
 	if len(j.Correction) != 2 || j.Correction[0].Role != "assistant" || j.Correction[1].Role != "user" {

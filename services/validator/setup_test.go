@@ -96,8 +96,8 @@ func answered(content, finish string) *job.Job {
 	return &job.Job{
 		V: job.Version, ID: "j1", Task: "sample", Run: 1, Lane: job.Interactive, Model: firstModel,
 		AcknowledgedAt: now.Add(-10 * time.Second), Deadline: now.Add(50 * time.Second),
-		Input:    json.RawMessage(`{"message":"My card is blocked!!"}`),
-		Messages: []job.Message{{Role: "user", Content: "My card is blocked!!"}}, PromptTokens: 100, MaxOutputTokens: 300,
+		Input:  json.RawMessage(`{"message":"My card is blocked!!"}`),
+		Prompt: job.NewPrompt(job.Message{Role: "user", Content: "My card is blocked!!"}), PromptTokens: 100, MaxOutputTokens: 300,
 		Answer: &job.Answer{Content: content, FinishReason: finish, AnsweredBy: "first-2026-01-01"},
 		Calls:  1,
 		History: []job.Event{

@@ -100,7 +100,7 @@ func accept(j *job.Job, t *task.Task, v *Verdict) {
 		}
 	}
 	j.Outcome = o
-	j.Answer, j.Messages, j.Correction = nil, nil, nil
+	j.Answer, j.Prompt, j.Correction = nil, job.Prompt{}, nil
 }
 
 func recoveryOf(j *job.Job, v *Verdict) string {

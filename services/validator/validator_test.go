@@ -111,7 +111,7 @@ func checkRow(t *testing.T, r *row, j *job.Job, err *fate.Error) {
 	if o.Model != firstModel || o.AnsweredBy != "first-2026-01-01" || !same(t, o.Output, good) {
 		t.Errorf("%+v: %s", o, o.Output)
 	}
-	if j.Answer != nil || j.Messages != nil || j.Correction != nil || j.Keep != nil || j.To != "" || len(j.Input) == 0 {
+	if j.Answer != nil || !j.Prompt.IsZero() || j.Correction != nil || j.Keep != nil || j.To != "" || len(j.Input) == 0 {
 		t.Errorf("the job is not as result-writer wants it: %+v", j)
 	}
 }

@@ -43,7 +43,7 @@ type Cluster struct {
 // Limits of the embedded server. nats.conf has the same.
 const (
 	MaxPayload = 8 << 20
-	maxPending = 256 << 20
+	maxPending = 512 << 20
 	// maxStore is no reservation: a full disk is said by the disk.
 	maxStore     = 1 << 44
 	maxMemory    = 1 << 30
