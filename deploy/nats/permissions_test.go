@@ -419,11 +419,11 @@ func (r *rig) undecodable(t *testing.T, duty *broker.Conn) {
 	all := r.connect(upUser)
 	for _, name := range stages() {
 		for _, subject := range inboxes(name) {
-			id := "raw-" + strings.ReplaceAll(subject, ".", "-")
-			m := &nats.Msg{Subject: subject, Data: []byte("no job"), Header: nats.Header{broker.JobHeader: {id}}}
-			if _, err := all.Publish(t.Context(), m); err != nil {
+			ack, err := all.Publish(t.Context(), &nats.Msg{Subject: subject, Data: []byte("no job")})
+			if err != nil {
 				t.Fatal(err)
 			}
+			id := fmt.Sprintf("%s-%d", consumerOf(name, subject), ack.Sequence)
 			brokertest.Eventually(t, 10*time.Second, name+" keeps a dead letter of what is no job", func() bool {
 				letter, _, err := duty.Dead(t.Context(), id)
 				return err == nil && letter.Stage == name && letter.Code == fate.Undecodable
@@ -497,6 +497,18 @@ func (r *rig) operates(t *testing.T, duty *broker.Conn) {
 	}
 }
 
+// consumerOf is the consumer that pulls a subject of a stage.
+func consumerOf(name, subject string) string {
+	for _, d := range services.Pipeline() {
+		for _, in := range d.Inboxes {
+			if d.Name == name && in.Subject == subject {
+				return in.Consumer
+			}
+		}
+	}
+	return name
+}
+
 // inboxes are the subjects of a stage that carry jobs.
 func inboxes(name string) []string {
 	for _, d := range services.Pipeline() {
@@ -549,8 +561,8 @@ func (r *rig) readersFindResults(t *testing.T, app, duty *broker.Conn, id string
 			t.Errorf("the operator browses %s: %v", stream, err)
 		}
 	}
-	letter, stored, err := duty.Dead(t.Context(), "raw-llm-stage-validator")
-	if err != nil || letter.Stage != broker.Validator {
+	stored, err := duty.Last(t.Context(), broker.DeadStream, broker.DeadSubject(broker.Validator, broker.RawTask, "*"))
+	if err != nil {
 		t.Fatalf("the operator reads a dead letter: %v", err)
 	}
 	if err := duty.Delete(t.Context(), broker.DeadStream, stored.Sequence); err != nil {

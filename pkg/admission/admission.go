@@ -31,8 +31,8 @@ type Admission struct {
 	bytes     int64
 	// granted was let in, or promised to a pull request, since the last count began.
 	granted int
-	// trickle was granted to batch above its limit since the last count.
-	trickle int
+	// trickle is what batch may still be granted above its limit.
+	trickle float64
 }
 
 // Gate makes the stage.Gate of a lane.
@@ -50,9 +50,14 @@ type gate struct {
 	batch bool
 }
 
-// minBatchShare is the part of the batch limit that is let in per count though interactive jobs have used
-// it up: a lane that never moves is a silence.
-const minBatchShare = 100
+// While interactive jobs use up the batch limit, batch is granted batchShare of what ends, saved up to a
+// hundredth of its limit: a lane that never moves is a silence. The other lane keeps the rest, so that
+// batch cannot climb over it.
+const (
+	batchShare   = 0.1
+	trickleKept  = 100
+	firstTrickle = 1
+)
 
 // Open grants at most n admissions.
 func (g *gate) Open(n int) int {
@@ -69,9 +74,9 @@ func (g *gate) Open(n int) int {
 	if g.batch {
 		room = limits.Batch - used
 		if room <= 0 && used < limits.Interactive+limits.Batch {
-			room = max(1, limits.Batch/minBatchShare) - a.trickle
+			room = int(a.trickle)
 			n = max(0, min(n, room))
-			a.trickle += n
+			a.trickle -= float64(n)
 		}
 	}
 	n = max(0, min(n, room))
@@ -103,7 +108,12 @@ func (a *Admission) refresh() {
 			a.env.Log.Warn().Err(err).Msg("unfinished jobs not counted, the last count holds")
 			return
 		}
-		a.known, a.jobs, a.bytes, a.trickle = true, jobs, bytes, 0
+		if !a.known {
+			a.trickle = firstTrickle
+		}
+		ended := max(0, a.jobs+before-jobs)
+		a.trickle = min(a.trickle+batchShare*float64(ended), max(firstTrickle, float64(a.env.Limits.Batch)/trickleKept))
+		a.known, a.jobs, a.bytes = true, jobs, bytes
 		a.granted = max(0, a.granted-before)
 	}()
 }

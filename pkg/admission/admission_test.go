@@ -86,3 +86,25 @@ func TestNothingIsLetInAboveTheBytes(t *testing.T) {
 	fill(t, conn, broker.StageSubject("one"), 5)
 	brokertest.Eventually(t, 5*time.Second, "the gates are shut", func() bool { return interactive.Open(1)+batch.Open(1) == 0 })
 }
+
+func TestBatchAloneLeavesInteractiveItsPlaces(t *testing.T) {
+	t.Parallel()
+	conn, interactive, batch := lanes(t, stage.Limits{Interactive: 100, Batch: 50, Bytes: 1 << 30, Refresh: time.Millisecond})
+	let := 0
+	for range 40 { // counts go by, nothing ends
+		n := batch.Open(10)
+		fill(t, conn, broker.StageSubject("one"), n)
+		let += n
+		brokertest.Eventually(t, 5*time.Second, "they are counted", func() bool {
+			free := interactive.Open(1000)
+			interactive.Returned(free)
+			return free <= 100-let
+		})
+	}
+	if let < 50 || let > 52 {
+		t.Errorf("batch was let in %d times", let)
+	}
+	if n := interactive.Open(1000); n < 48 {
+		t.Errorf("interactive was granted %d", n)
+	}
+}

@@ -60,6 +60,9 @@ type Letter struct {
 	Raw []byte `json:"raw,omitempty"`
 }
 
+// IsReplayable reports whether the letter holds what a new run needs: a job with its input.
+func (l *Letter) IsReplayable() bool { return l.Job != nil && !l.Job.Minimal && len(l.Job.Input) > 0 }
+
 // CachedAnswer is a checked answer of a model, kept to stand in for one that cannot be had.
 type CachedAnswer struct {
 	V           int             `json:"v"`

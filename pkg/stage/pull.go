@@ -248,6 +248,9 @@ func (p *puller) take(w *window, h *held) bool {
 	if h.deliveries > 1 {
 		p.m.redelivered.WithLabelValues("taken").Inc()
 	}
+	if other, ok := p.held[h.seq]; ok {
+		p.bytes -= len(other.data) // of a stream that was deleted and made anew
+	}
 	p.held[h.seq] = h
 	p.weigh(len(h.data))
 	p.work.Add(1) // under the lock: after stop, nothing is added
@@ -320,7 +323,7 @@ func (p *puller) starving() bool {
 	defer p.mu.Unlock()
 	idle := p.delivered == p.seen
 	p.seen = p.delivered
-	return idle && !p.stopped && len(p.held) < p.slots && p.retry == nil
+	return idle && !p.stopped && len(p.held) < p.slots && p.room(p.asked()) > 0 && p.retry == nil
 }
 
 // stop pulls no more. What still arrives is handed back at once.
@@ -339,6 +342,18 @@ func (p *puller) stop() {
 			_ = w.sub.Drain() // fails when the connection is gone, and the requests with it
 		}
 	}
+}
+
+// isListening reports whether a subscription is still being drained.
+func (p *puller) isListening() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, w := range p.windows {
+		if w != nil && w.sub != nil && w.sub.IsValid() {
+			return true
+		}
+	}
+	return false
 }
 
 // leave ends the subscriptions.

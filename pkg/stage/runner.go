@@ -146,6 +146,7 @@ func (r *Runner) drain() {
 	for _, p := range r.pullers {
 		p.stop()
 	}
+	r.hush()
 	done := make(chan struct{})
 	go func() {
 		r.inFlight.Wait()
@@ -176,6 +177,22 @@ func (r *Runner) Missing() string {
 		}
 	}
 	return ""
+}
+
+// hushTimeout bounds the wait for what is on its way to a stage that has stopped to pull.
+const hushTimeout = time.Second
+
+// hush waits until the broker has heard that nobody pulls, and what it sent before has been handed back.
+func (r *Runner) hush() {
+	_ = r.env.Conn.NC.FlushTimeout(hushTimeout) // without a connection nothing is on its way
+	deadline := time.Now().Add(hushTimeout)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for _, p := range r.pullers {
+		for p.isListening() && time.Now().Before(deadline) {
+			<-tick.C
+		}
+	}
 }
 
 // InHand counts the jobs that this stage holds in this process.
@@ -234,20 +251,33 @@ func (r *Runner) judge(j *job.Job, h *held, now time.Time) error {
 	return r.call(j)
 }
 
-// isOver drops a redelivered job whose run has its result: whoever had it before brought it to its end.
-// Stages that finish late look for themselves.
+// overTimeout bounds the look at a redelivered job's result: it saves work, and decides nothing.
+const overTimeout = 5 * time.Second
+
+// isOver stops a redelivered job whose run has its result: whoever had it before brought it to its end. One
+// that was answered in its place goes to fallback, which keeps it for a replay. Stages that finish late
+// look for themselves.
 func (r *Runner) isOver(j *job.Job, h *held) error {
 	if h.deliveries <= 1 || r.def.FinishesLate || h.p.inbox.Decode != nil {
 		return nil
 	}
-	run, err := r.env.Conn.ResultRun(r.work, j.Task, j.ID)
-	if err != nil {
-		return fmt.Errorf("read the result of the redelivered job %s: %w", j.ID, err)
+	ctx, cancel := context.WithTimeout(r.work, overTimeout)
+	defer cancel()
+	stored, err := r.env.Conn.Last(ctx, broker.ResultsStream, broker.ResultSubject(j.Task, j.ID))
+	switch {
+	case errors.Is(err, broker.ErrNotFound):
+		return nil
+	case err != nil:
+		r.log.Warn().Err(err).Str("job", j.ID).Msg("the result of a redelivered job was not read, it goes on")
+		return nil
+	case broker.RunOf(stored.Header) < j.Run:
+		return nil
 	}
-	if run >= j.Run {
-		return fate.DoneElsewhere("the run has its result already")
+	status := job.Status(stored.Header.Get(broker.StatusHeader))
+	if broker.RunOf(stored.Header) == j.Run && (status == job.Degraded || status == job.Failed) {
+		return fate.DivertTo(fate.Deadline, "the run was answered before it came to "+r.def.Name, nil)
 	}
-	return nil
+	return fate.DoneElsewhere("the run has its result already")
 }
 
 // call runs the handler and turns a panic into an error.

@@ -180,19 +180,39 @@ func (r *Runner) rescue(h *held, j *job.Job, c *crash) move {
 			err = nil
 		}
 	}
-	letter := r.letterOf(c.code, c.message, c.stack)
-	letter.Raw = bounded(h.data)
-	switch {
-	case err == nil:
-		m := r.divert(j, c.code, c.message)
-		j.Trouble.Stack = letter.Stack
-		m.letter, m.fate, m.code, m.detail = letter, fate.Divert, c.code, c.message
-		return m
-	case err.Fate != fate.Elsewhere:
+	if err != nil && err.Fate != fate.Elsewhere {
 		return move{handBack: true, wait: rescueLater}
 	}
-	j.Task, j.ID = broker.RawTask, r.def.Name+"-"+strconv.FormatUint(h.seq, 10)
-	return move{letter: letter, fate: fate.Elsewhere, code: c.code, detail: c.message}
+	letter := r.letterOf(c.code, c.message, c.stack)
+	letter.Raw, letter.At = bounded(h.data), time.Now().UTC()
+	if err := r.keepRaw(h, letter); err != nil {
+		return move{handBack: true, wait: rescueLater}
+	}
+	if err != nil {
+		return move{fate: fate.Elsewhere, code: c.code, detail: c.message}
+	}
+	m := r.divert(j, c.code, c.message)
+	j.Trouble.Stack = letter.Stack
+	m.fate, m.code, m.detail = fate.Divert, c.code, c.message
+	return m
+}
+
+// rawID names a message that is no job: its consumer and its number there.
+func rawID(h *held) string { return h.p.inbox.Consumer + "-" + strconv.FormatUint(h.seq, 10) }
+
+// keepRaw stores the letter of a message that is no job, under a name of its own.
+func (r *Runner) keepRaw(h *held, l *job.Letter) error {
+	body, err := json.Marshal(l)
+	if err != nil {
+		return fmt.Errorf("encode the dead letter of %s: %w", rawID(h), err)
+	}
+	ctx, cancel := r.settling()
+	defer cancel()
+	r.m.dead.WithLabelValues(string(l.Code)).Inc()
+	return r.store(ctx, &nats.Msg{
+		Subject: broker.DeadSubject(r.def.Name, broker.RawTask, rawID(h)), Data: body,
+		Header: nats.Header{broker.MsgIDHeader: {fmt.Sprintf("%s.%d.raw", h.arrival.Stream, h.seq)}},
+	}, false)
 }
 
 func (r *Runner) tryRescue(rescuer Rescuer, j *job.Job) (f *fate.Error) {
@@ -217,9 +237,11 @@ func bounded(data []byte) []byte { return data[:min(len(data), maxRaw)] }
 func (r *Runner) giveUpOn(j *job.Job, code fate.Code, message string, stack []byte) move {
 	m := move{letter: r.letterOf(code, message, stack), fate: fate.Divert, code: code, detail: message}
 	if j.Minimal {
+		// Its letter, with the whole job, was kept by whoever made the stub: it is not to be overwritten.
+		m.letter = nil
+		r.log.Error().Str("job", j.ID).Str("task", j.Task).Str("code", string(code)).Msg("not even a failed result can be told: " + message)
 		return m
 	}
-	m.letter.Job = j
 	stub := j.Stub(job.Failure{Code: code, Message: message, DeadLetter: broker.DeadSubject(r.def.Name, j.Task, j.ID)})
 	whole := *j
 	m.letter.Job = &whole
@@ -272,17 +294,25 @@ func fateLabel(m move) string {
 // lastWords bounds a hand-over after the grace.
 const lastWords = 5 * time.Second
 
+// settling is a context that outlives the handlers' by lastWords.
+func (r *Runner) settling() (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(r.work))
+	stop := context.AfterFunc(r.work, func() {
+		time.AfterFunc(lastWords, func() { cancel(context.Cause(r.work)) })
+	})
+	return ctx, func() {
+		stop()
+		cancel(nil)
+	}
+}
+
 // handOver stores the dead letter and the job where they belong.
 //
 // A job that was handled to its end when the process had to leave is still handed over, if that takes no
 // longer than lastWords: what was done for it was paid for.
 func (r *Runner) handOver(j *job.Job, m move) error {
-	ctx := r.work
-	if ctx.Err() != nil {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), lastWords)
-		defer cancel()
-	}
+	ctx, cancel := r.settling()
+	defer cancel()
 	j.Hop++
 	j.HandedOverAt = time.Now().UTC()
 	if m.letter != nil {
@@ -408,26 +438,17 @@ func (r *Runner) bury(h *held, cause error) {
 		V: job.Version, Stage: r.def.Name, Code: fate.Undecodable, Message: job.Cut(cause.Error(), job.MaxDetail),
 		At: time.Now().UTC(), Raw: bounded(h.data),
 	}
+	if id := h.header.Get(broker.JobHeader); job.IsID(id) {
+		l.Message = "job " + id + ": " + l.Message
+	}
 	if len(h.data) > maxRaw {
 		l.Message = fmt.Sprintf("%s (the first %d of %d bytes are kept)", l.Message, maxRaw, len(h.data))
 	}
-	id := h.header.Get(broker.JobHeader)
-	if !job.IsID(id) {
-		id = r.def.Name + "-" + strconv.FormatUint(h.seq, 10)
-	}
-	body, err := json.Marshal(l)
-	if err == nil {
-		err = r.store(r.work, &nats.Msg{
-			Subject: broker.DeadSubject(r.def.Name, broker.RawTask, id), Data: body,
-			Header: nats.Header{broker.MsgIDHeader: {fmt.Sprintf("%s.%d.raw", h.arrival.Stream, h.seq)}},
-		}, false)
-	}
-	if err != nil {
-		h.nak(time.Minute)
+	if r.keepRaw(h, l) != nil {
+		h.nak(rescueLater)
 		h.p.release(h, false)
 		return
 	}
-	r.m.dead.WithLabelValues(string(fate.Undecodable)).Inc()
 	h.term("undecodable")
 	h.p.release(h, true)
 }

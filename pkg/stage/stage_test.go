@@ -585,3 +585,17 @@ func TestAMessageThatBreaksItsStageIsKeptRawAndTheRestGoesOn(t *testing.T) {
 		t.Errorf("not under its own name: %v", err)
 	}
 }
+
+func TestTheLetterOfAJobIsNotOverwrittenByThatOfItsStub(t *testing.T) {
+	t.Parallel()
+	s := brokertest.Server(t)
+	l, _ := setup(t, s.URL(), definition("first", 4, func(context.Context, *job.Job) error { return nil }))
+	l.defs[3] = definition(broker.ResultWriter, 4, func(context.Context, *job.Job) error { panic("on purpose") })
+	l.run(s.URL(), broker.ResultWriter, time.Second)
+	l.publish(broker.ResultWriter, job.Job{ID: "a", Input: json.RawMessage(`{"a":1}`), Outcome: &job.Outcome{Status: job.Succeeded}})
+	brokertest.Eventually(t, 5*time.Second, "a dead letter", func() bool { return len(l.letters()) == 1 })
+	brokertest.Eventually(t, 5*time.Second, "the inbox is empty", func() bool { return l.waiting(broker.ResultWriter) == 0 })
+	if letters := l.letters(); len(letters) != 1 || !letters[0].IsReplayable() || string(letters[0].Job.Input) != `{"a":1}` {
+		t.Errorf("letters %+v", letters)
+	}
+}

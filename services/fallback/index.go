@@ -16,8 +16,18 @@ type index struct {
 	m     *metrics
 	// early and earlier are runs whose results came before their markers, in two generations: the two come
 	// on ways of their own.
-	early, earlier map[string]int
+	early, earlier map[string]told
 }
+
+// told is when a run's result was heard of.
+type told struct {
+	run int
+	at  time.Time
+}
+
+// earlyFor is how long a result may be ahead of its marker. An id that is admitted anew after its marker
+// has expired is another matter.
+const earlyFor = time.Minute
 
 // earlyKept bounds a generation.
 const earlyKept = 1 << 14
@@ -31,14 +41,14 @@ type entry struct {
 }
 
 func newIndex(m *metrics) *index {
-	return &index{byID: map[string]*entry{}, wake: make(chan struct{}, 1), m: m, early: map[string]int{}}
+	return &index{byID: map[string]*entry{}, wake: make(chan struct{}, 1), m: m, early: map[string]told{}}
 }
 
 // add notes a marker. A later run replaces the entry of an earlier one.
 func (x *index) add(id string, run int, answerBy time.Time) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if max(x.early[id], x.earlier[id]) >= run {
+	if x.isTold(id, run) {
 		return
 	}
 	if known, ok := x.byID[id]; ok {
@@ -60,6 +70,15 @@ func (x *index) add(id string, run int, answerBy time.Time) {
 	}
 }
 
+func (x *index) isTold(id string, run int) bool {
+	for _, t := range []told{x.early[id], x.earlier[id]} {
+		if t.run >= run && time.Since(t.at) < earlyFor {
+			return true
+		}
+	}
+	return false
+}
+
 // done notes a result of a run.
 func (x *index) done(id string, run int) {
 	x.mu.Lock()
@@ -72,9 +91,9 @@ func (x *index) done(id string, run int) {
 		x.m.waiting.Set(float64(len(x.queue)))
 	case !ok:
 		if len(x.early) >= earlyKept {
-			x.early, x.earlier = map[string]int{}, x.early
+			x.early, x.earlier = map[string]told{}, x.early
 		}
-		x.early[id] = run
+		x.early[id] = told{run, time.Now()}
 	}
 }
 

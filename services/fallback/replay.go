@@ -74,8 +74,8 @@ func (f *fallback) renew(ctx context.Context, j *job.Job, order job.Arrival) err
 	if err != nil {
 		return fmt.Errorf("read the dead letter of %s: %w", j.ID, err)
 	}
-	if letter.Job == nil {
-		return &refusal{fate.NotReplayable, "the dead letter is a raw message, not a job"}
+	if !letter.IsReplayable() {
+		return &refusal{fate.NotReplayable, "the dead letter holds no job with an input"}
 	}
 	j.Task = letter.Job.Task
 	supersedes, err := f.supersedable(ctx, j)
@@ -175,7 +175,13 @@ func (f *fallback) take(ctx context.Context, dead *job.Job, order job.Arrival, s
 			return nil, fmt.Errorf("read the marker of %s: %w", dead.ID, err)
 		}
 		if held == nil {
-			held = &job.Marker{V: job.Version, ID: dead.ID, Task: dead.Task, Tenant: dead.Tenant, Lane: dead.Lane, CacheKey: dead.CacheKey, Run: dead.Run}
+			held = &job.Marker{
+				V: job.Version, ID: dead.ID, Task: dead.Task, Tenant: dead.Tenant, Lane: dead.Lane,
+				Session: dead.Session, Parent: dead.Parent, CacheKey: dead.CacheKey, Run: dead.Run,
+			}
+			if len(dead.Metadata) <= job.MaxMarkedMetadata {
+				held.Metadata = dead.Metadata
+			}
 		}
 		if held.ReplaySeq == order.Sequence {
 			return held, nil

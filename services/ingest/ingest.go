@@ -128,9 +128,13 @@ func (in *ingest) admit(ctx context.Context, j *job.Job, r *reading, t *task.Tas
 // Rescue admits a request that broke ingest, so that its sender is told. Nothing of it is checked: what
 // can be had of its input is for a canned answer and for a replay.
 func (in *ingest) Rescue(ctx context.Context, j *job.Job) error {
-	r := &reading{duration: defaultDeadline, id: findID(j.Raw)}
-	if header := j.Arrival.Header[broker.MsgIDHeader]; r.id == "" && job.IsID(header) {
+	r := &reading{duration: defaultDeadline}
+	if header := j.Arrival.Header[broker.MsgIDHeader]; job.IsID(header) {
 		r.id = header
+	}
+	// As read does: the body's id counts where the body can be read, or is refused for its size alone.
+	if id := findID(j.Raw); id != "" && (len(j.Raw) > job.MaxRequestBytes || json.Valid(j.Raw)) {
+		r.id = id
 	}
 	held, err := in.admit(ctx, j, r, nil)
 	if err != nil {

@@ -23,6 +23,7 @@ type letter struct {
 	Degraded bool      `json:"degraded"`
 	Job      *struct {
 		Run     int       `json:"run"`
+		Minimal bool      `json:"minimal"`
 		Usage   job.Usage `json:"usage"`
 		CostUSD float64   `json:"cost_usd"`
 	} `json:"job"`

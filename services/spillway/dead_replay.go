@@ -111,8 +111,8 @@ func refusalOf(ctx context.Context, conn *broker.Conn, l *letter) (*refused, err
 	if l.sequence == 0 {
 		return notDead(ctx, conn, l.id)
 	}
-	if l.Job == nil {
-		return &refused{fate.NotReplayable, "the dead letter is a raw message, not a job"}, nil
+	if l.Job == nil || l.Job.Minimal {
+		return &refused{fate.NotReplayable, "the dead letter holds no job with an input"}, nil
 	}
 	stored, err := conn.Last(ctx, broker.ResultsStream, broker.ResultSubject(l.task, l.id))
 	switch {

@@ -172,7 +172,7 @@ func TestAReplayIsRefusedOrOrderedOnce(t *testing.T) {
 	r.spillway(t, "dead", "replay", "done").with(exitFailed, "run 1 ended as succeeded")
 	r.spillway(t, "dead", "replay", "flying").with(exitFailed, "run 2 is under way")
 	r.spillway(t, "dead", "replay", "alive").with(exitFailed, "run 1 is under way")
-	r.spillway(t, "dead", "replay", "raw-1").with(exitFailed, "raw message")
+	r.spillway(t, "dead", "replay", "raw-1").with(exitFailed, "no job with an input")
 	r.spillway(t, "dead", "replay", "unheard-of").with(exitNotFound, "nothing is known")
 	r.spillway(t, "dead", "replay").with(exitUsage, "--all")
 	r.spillway(t, "dead", "replay", "good", "--rate=fast").with(exitUsage, "20/s")
