@@ -42,6 +42,9 @@ func (c *Conn) Last(ctx context.Context, stream, subject string) (*Stored, error
 		if ctx.Err() != nil || !isPassing(err) {
 			return nil, fmt.Errorf("read %s from %s: %w", subject, stream, err)
 		}
+		if n == 4 {
+			c.log.Warn().Err(err).Str("subject", subject).Str("stream", stream).Msg("JetStream does not answer a read (may this user ask?), repeating")
+		}
 		if pause(ctx, n) != nil {
 			return nil, fmt.Errorf("read %s from %s: %w", subject, stream, context.Cause(ctx))
 		}
