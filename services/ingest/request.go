@@ -41,6 +41,9 @@ func (r *reading) rejection() *fate.Error {
 		return nil
 	}
 	message := r.reasons[0].Message
+	if pointer := r.reasons[0].Pointer; pointer != "" {
+		message = pointer + ": " + message
+	}
 	if n := len(r.reasons) - 1; n > 0 {
 		message = fmt.Sprintf("%s (and %d more)", message, n)
 	}

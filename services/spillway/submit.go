@@ -138,6 +138,9 @@ func (c *submitCmd) runOne(ctx context.Context, g *globals, conn *broker.Conn) e
 	publishing, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
 	if err := s.send(publishing, q); err != nil {
+		if ctx.Err() != nil {
+			return exit(exitInterrupted, "stopped before its acknowledgement came; if it was stored, the request stays acknowledged: `spillway result %s --wait` prints its result", q.id)
+		}
 		return err
 	}
 	if !c.Wait {
