@@ -255,3 +255,30 @@ func TestACrashLeavesItsStackInTheDeadLetterAndTheLadderAnswers(t *testing.T) {
 type panics struct{}
 
 func (panics) Handle(context.Context, *job.Job) error { panic("on purpose") }
+
+func TestARequestThatKillsIngestAgainAndAgainIsAnsweredUnderItsOwnID(t *testing.T) {
+	t.Parallel()
+	r := setup(t, brokertest.Server(t).URL())
+	r.publish(job.Interactive, "toy", "", []byte(`{"id":"mine","input":{"text":"poison"}}`))
+	consumer, err := r.conn.JS.Consumer(t.Context(), broker.RequestsStream, broker.Ingest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 16 { // as many processes took it and died
+		m, err := consumer.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Nak(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.run()
+	result := r.result("mine", 1)
+	check(t, "poison", result, byCanned)
+	if result.Degraded.Reason != fate.TooManyDeliveries || r.first.Counts().Calls != 0 {
+		t.Errorf("degraded %+v, %d calls", result.Degraded, r.first.Counts().Calls)
+	}
+	r.replay(t, "mine", "")
+	check(t, "replayed", r.result("mine", 2), succeeded("strict"))
+}

@@ -2,7 +2,7 @@
 //
 // Receives: diverted jobs, from any stage; llm.replay.<id>, from operators; every marker and the headers
 // of every result, for the deadline index.
-// Sends on: jobs to inference (or context-builder, when there is no prompt yet) for a rung that is another
+// Sends on: jobs to inference (or context-builder, when the prompt is to be made or counted anew) for a rung that is another
 // model; answered and failed ones to result-writer; replayed ones to context-builder.
 // Owns: calls spent, deadline spent, a model that is unusable, poison.
 // Never: calls a model; writes a result.
