@@ -23,7 +23,9 @@ const (
 
 // The key-value buckets.
 const (
-	CancelsBucket = "llm_cancels"
+	CancelsBucket  = "llm_cancels"
+	BreakersBucket = "llm_breakers"
+	LimitsBucket   = "llm_limits"
 )
 
 // The stages that others speak of by name.
@@ -62,6 +64,7 @@ const (
 	AllCached    = "llm.cache.*"
 	AllProgress  = "llm.progress.>"
 	AnyProgress  = "llm.progress.*.*"
+	AllBreakers  = "llm.event.breaker.>"
 	resultsStart = "llm.result."
 )
 
@@ -124,6 +127,17 @@ func CacheSubject(key string) string { return "llm.cache." + key }
 // ProgressSubject carries an event a hop, to whoever listens.
 func ProgressSubject(task, id string) string { return "llm.progress." + task + "." + id }
 
+// ModelBreakerSubject carries an event whenever the breaker of a model changes.
+func ModelBreakerSubject(model string) string { return "llm.event.breaker." + model }
+
+// ProviderBreakerSubject does for the breaker of a whole provider.
+func ProviderBreakerSubject(provider string) string { return "llm.event.breaker.provider." + provider }
+
+// recordStream and recordSubject are where a bucket keeps a key's value.
+func recordStream(bucket string) string { return "KV_" + bucket }
+
+func recordSubject(bucket, key string) string { return "$KV." + bucket + "." + key }
+
 // StageStream is the stream of a stage's inbox: upper case, with _.
 func StageStream(stage string) string {
 	return "LLM_" + strings.ToUpper(strings.ReplaceAll(stage, "-", "_"))
@@ -147,6 +161,9 @@ func Token(subject string, n int) string {
 func PullSubject(stream, consumer string) string {
 	return "$JS.API.CONSUMER.MSG.NEXT." + stream + "." + consumer
 }
+
+// ParkedConsumer pulls the jobs of a lane that wait for a model.
+func ParkedConsumer(lane, model string) string { return Inference + "-parked-" + lane + "-" + model }
 
 // The consumers of the inboxes that are not named for their stage.
 const (

@@ -99,7 +99,11 @@ func NewTopology(stages []string, sources []Source, s Sizing) Topology {
 			MaxDeliver: -1, MaxAckPending: maxHeld, Description: "pulled by " + in.Stage,
 		}})
 	}
-	t.Buckets = []jetstream.KeyValueConfig{{Bucket: CancelsBucket, TTL: cancelAge, Replicas: s.Replicas, MaxBytes: gib / 16}}
+	t.Buckets = []jetstream.KeyValueConfig{
+		{Bucket: CancelsBucket, TTL: cancelAge, Replicas: s.Replicas, MaxBytes: gib / 16},
+		{Bucket: BreakersBucket, Replicas: s.Replicas, MaxBytes: gib / 64},
+		{Bucket: LimitsBucket, Replicas: s.Replicas, MaxBytes: gib / 64},
+	}
 	return t
 }
 

@@ -1,0 +1,111 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Record is a value of a key-value bucket, small and shared by all replicas: who changes it names the
+// revision that he changes.
+type Record struct {
+	Key string
+	// Data is nil when there is no value: none yet, or it was removed.
+	Data []byte
+	// Revision is the stream sequence of the value, or of its removal; 0: nothing was ever stored.
+	Revision uint64
+}
+
+// kvOperation tells a removal from a value, in the stream of a bucket.
+const kvOperation = "KV-Operation"
+
+// Record reads a value from the leader of the bucket. One that is not there is no error.
+func (c *Conn) Record(ctx context.Context, bucket, key string) (Record, error) {
+	stored, err := c.Last(ctx, recordStream(bucket), recordSubject(bucket, key))
+	if errors.Is(err, ErrNotFound) {
+		return Record{Key: key}, nil
+	}
+	if err != nil {
+		return Record{}, err
+	}
+	r := Record{Key: key, Revision: stored.Sequence}
+	if stored.Header.Get(kvOperation) == "" {
+		r.Data = stored.Data
+	}
+	return r, nil
+}
+
+// Swap stores data in the place of the value with the given revision and returns the new one. ErrConflict:
+// another value is there, which may be an earlier try of this very call; read it and compare.
+func (c *Conn) Swap(ctx context.Context, bucket, key string, data []byte, revision uint64) (uint64, error) {
+	return c.PublishExpecting(ctx, &nats.Msg{Subject: recordSubject(bucket, key), Data: data}, revision)
+}
+
+// Remove takes the value with the given revision away. ErrConflict as for Swap.
+func (c *Conn) Remove(ctx context.Context, bucket, key string, revision uint64) error {
+	m := &nats.Msg{Subject: recordSubject(bucket, key), Header: nats.Header{kvOperation: {"DEL"}}}
+	_, err := c.PublishExpecting(ctx, m, revision)
+	return err
+}
+
+// FollowRecords calls f, one at a time, with every value of the bucket and then with each change, in order,
+// until stop is called. After a lost connection it goes on by itself; f may then see a value again.
+func (c *Conn) FollowRecords(ctx context.Context, bucket string, f func(Record)) (stop func(), err error) {
+	kv, err := c.JS.KeyValue(ctx, bucket)
+	if err != nil {
+		return nil, fmt.Errorf("open bucket %s: %w", bucket, err)
+	}
+	watch, err := kv.WatchAll(context.WithoutCancel(ctx))
+	if err != nil {
+		return nil, fmt.Errorf("follow bucket %s: %w", bucket, err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for entry := range watch.Updates() {
+			if entry != nil {
+				f(recordOf(entry))
+			}
+		}
+	}()
+	return func() {
+		_ = watch.Stop() // the server forgets the watcher by itself
+		<-done
+	}, nil
+}
+
+// Records reads all values of a bucket, for tools: they may be a moment old.
+func (c *Conn) Records(ctx context.Context, bucket string) ([]Record, error) {
+	kv, err := c.JS.KeyValue(ctx, bucket)
+	if err != nil {
+		return nil, fmt.Errorf("open bucket %s: %w", bucket, err)
+	}
+	watch, err := kv.WatchAll(ctx, jetstream.IgnoreDeletes())
+	if err != nil {
+		return nil, fmt.Errorf("read bucket %s: %w", bucket, err)
+	}
+	defer func() { _ = watch.Stop() }() // the server forgets the watcher by itself
+	var all []Record
+	for {
+		select {
+		case entry, ok := <-watch.Updates():
+			if entry == nil || !ok {
+				return all, nil
+			}
+			all = append(all, recordOf(entry))
+		case <-ctx.Done():
+			return nil, fmt.Errorf("read bucket %s: %w", bucket, context.Cause(ctx))
+		}
+	}
+}
+
+func recordOf(entry jetstream.KeyValueEntry) Record {
+	r := Record{Key: entry.Key(), Revision: entry.Revision()}
+	if entry.Operation() == jetstream.KeyValuePut {
+		r.Data = entry.Value()
+	}
+	return r
+}

@@ -1,0 +1,76 @@
+package broker_test
+
+import (
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"spillway/pkg/broker"
+	"spillway/pkg/broker/brokertest"
+)
+
+func TestARecordIsChangedByWhoeverNamesItsRevision(t *testing.T) {
+	t.Parallel()
+	conn := brokertest.Connect(t, brokertest.Server(t).URL())
+	brokertest.Ensure(t, conn, broker.NewTopology(nil, nil, broker.DefaultSizing()))
+	ctx := t.Context()
+
+	var mu sync.Mutex
+	var seen []string
+	stop, err := conn.FollowRecords(ctx, broker.BreakersBucket, func(r broker.Record) {
+		mu.Lock()
+		defer mu.Unlock()
+		seen = append(seen, r.Key+"="+string(r.Data))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stop()
+
+	if r, err := conn.Record(ctx, broker.BreakersBucket, "model.x"); err != nil || r.Revision != 0 || r.Data != nil {
+		t.Fatalf("nothing is stored yet, read %+v, %v", r, err)
+	}
+	first, err := conn.Swap(ctx, broker.BreakersBucket, "model.x", []byte("a"), 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := conn.Swap(ctx, broker.BreakersBucket, "model.x", []byte("b"), 0); !errors.Is(err, broker.ErrConflict) {
+		t.Errorf("a second first value: %v, want a conflict", err)
+	}
+	second, err := conn.Swap(ctx, broker.BreakersBucket, "model.x", []byte("b"), first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := conn.Remove(ctx, broker.BreakersBucket, "model.x", first); !errors.Is(err, broker.ErrConflict) {
+		t.Errorf("removing an old revision: %v, want a conflict", err)
+	}
+	if err := conn.Remove(ctx, broker.BreakersBucket, "model.x", second); err != nil {
+		t.Fatal(err)
+	}
+	gone, err := conn.Record(ctx, broker.BreakersBucket, "model.x")
+	if err != nil || gone.Data != nil || gone.Revision <= second {
+		t.Errorf("removed, read %+v, %v", gone, err)
+	}
+	if _, err := conn.Swap(ctx, broker.BreakersBucket, "model.x", []byte("c"), gone.Revision); err != nil {
+		t.Errorf("a value in the place of a removed one: %v", err)
+	}
+	all, err := conn.Records(ctx, broker.BreakersBucket)
+	if err != nil || len(all) != 1 || string(all[0].Data) != "c" {
+		t.Errorf("records %v, %v", all, err)
+	}
+	brokertest.Eventually(t, 5*time.Second, "the follower sees each change in order", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		want := []string{"model.x=a", "model.x=b", "model.x=", "model.x=c"}
+		if len(seen) != len(want) {
+			return false
+		}
+		for i := range want {
+			if seen[i] != want[i] {
+				t.Fatalf("seen %v", seen)
+			}
+		}
+		return true
+	})
+}
