@@ -480,13 +480,13 @@ func (r *rig) operates(t *testing.T, duty *broker.Conn) {
 		t.Errorf("the operator lists streams: %v", err)
 	}
 	stream := broker.StageStream(broker.Validator)
-	if _, err := duty.JS.Consumer(t.Context(), stream, broker.Validator); err != nil {
+	if _, err := duty.JS.Consumer(t.Context(), stream, broker.StageConsumer(broker.Validator, job.Interactive)); err != nil {
 		t.Errorf("the operator looks at a stage's consumer: %v", err)
 	}
-	if _, err := duty.JS.PauseConsumer(t.Context(), stream, broker.Validator, time.Now().Add(time.Minute)); err != nil {
+	if _, err := duty.JS.PauseConsumer(t.Context(), stream, broker.StageConsumer(broker.Validator, job.Interactive), time.Now().Add(time.Minute)); err != nil {
 		t.Errorf("the operator pauses a stage: %v", err)
 	}
-	if _, err := duty.JS.ResumeConsumer(t.Context(), stream, broker.Validator); err != nil {
+	if _, err := duty.JS.ResumeConsumer(t.Context(), stream, broker.StageConsumer(broker.Validator, job.Interactive)); err != nil {
 		t.Errorf("the operator resumes a stage: %v", err)
 	}
 	if _, err := duty.NC.SubscribeSync("llm.>"); err != nil {
@@ -506,7 +506,7 @@ func consumerOf(name, subject string) string {
 			}
 		}
 	}
-	return name
+	return broker.StageConsumer(name, broker.Token(subject, 3))
 }
 
 // inboxes are the subjects of a stage that carry jobs.
@@ -517,7 +517,7 @@ func inboxes(name string) []string {
 		case d.Name == broker.Ingest:
 			return nil // requests are no jobs yet
 		case len(d.Inboxes) == 0:
-			return []string{broker.StageSubject(name)}
+			return []string{broker.StageSubject(name, job.Interactive), broker.StageSubject(name, job.Batch)}
 		default:
 			var subjects []string
 			for _, in := range d.Inboxes {
@@ -670,9 +670,9 @@ func TestAClientCannotHaveAnAnswerStoredInThePipeline(t *testing.T) {
 		return s.CachedInfo().State.Msgs
 	}
 	targets := map[string]string{
-		broker.WriteSubject("toy", "x"):                       broker.ResultsStream,
-		broker.AdmittedSubject("x"):                           broker.AdmittedStream,
-		broker.LaneSubject(broker.Inference, job.Interactive): broker.StageStream(broker.Inference),
+		broker.WriteSubject("toy", "x"):                        broker.ResultsStream,
+		broker.AdmittedSubject("x"):                            broker.AdmittedStream,
+		broker.StageSubject(broker.Inference, job.Interactive): broker.StageStream(broker.Inference),
 	}
 	for reply := range targets {
 		for _, subject := range []string{broker.RequestSubject(job.Interactive, "toy"), "$JS.API.STREAM.MSG.GET.LLM_RESULTS", "$JS.API.STREAM.INFO.LLM_RESULTS"} {

@@ -27,7 +27,7 @@ func lanes(t *testing.T, l stage.Limits) (conn *broker.Conn, interactive, batch 
 	a := &admission.Admission{}
 	interactive, batch = a.Gate(job.Interactive)(env), a.Gate(job.Batch)(env)
 	brokertest.Eventually(t, 5*time.Second, "the first count", func() bool {
-		n := interactive.Open(1)
+		n := interactive.Open(1, 0)
 		interactive.Returned(n)
 		return n == 1
 	})
@@ -49,20 +49,20 @@ const once = time.Hour
 func TestBatchIsHeldBackEarlierThanInteractiveAndNeverStopsBelowBothLimits(t *testing.T) {
 	t.Parallel()
 	_, interactive, batch := lanes(t, stage.Limits{Interactive: 100, Batch: 50, Bytes: 1 << 30, Refresh: once})
-	if n := batch.Open(80); n != 50 {
+	if n := batch.Open(80, 0); n != 50 {
 		t.Errorf("batch was granted %d of 80", n)
 	}
-	if n := interactive.Open(80); n != 50 {
+	if n := interactive.Open(80, 0); n != 50 {
 		t.Errorf("interactive was granted %d of 80 beside 50 of batch", n)
 	}
-	if n := batch.Open(80); n != 1 {
+	if n := batch.Open(80, 0); n != 1 {
 		t.Errorf("batch was granted %d, want a trickle of 1", n)
 	}
-	if n := batch.Open(80); n != 0 {
+	if n := batch.Open(80, 0); n != 0 {
 		t.Errorf("the trickle goes on: %d", n)
 	}
 	interactive.Returned(20)
-	if n := interactive.Open(80); n != 19 {
+	if n := interactive.Open(80, 0); n != 19 {
 		t.Errorf("after 20 were returned interactive was granted %d", n)
 	}
 }
@@ -70,11 +70,11 @@ func TestBatchIsHeldBackEarlierThanInteractiveAndNeverStopsBelowBothLimits(t *te
 func TestWhatIsUnfinishedIsCountedAndOrdersToReplayAreNot(t *testing.T) {
 	t.Parallel()
 	conn, interactive, _ := lanes(t, stage.Limits{Interactive: 100, Batch: 50, Bytes: 1 << 30, Refresh: time.Millisecond})
-	fill(t, conn, broker.StageSubject("one"), 30)
-	fill(t, conn, broker.StageSubject(broker.Fallback), 10)
+	fill(t, conn, broker.StageSubject("one", job.Interactive), 30)
+	fill(t, conn, broker.StageSubject(broker.Fallback, job.Interactive), 10)
 	fill(t, conn, broker.ReplaySubject("a"), 25)
 	brokertest.Eventually(t, 5*time.Second, "60 places are left", func() bool {
-		n := interactive.Open(1000)
+		n := interactive.Open(1000, 0)
 		interactive.Returned(n)
 		return n == 60
 	})
@@ -83,8 +83,8 @@ func TestWhatIsUnfinishedIsCountedAndOrdersToReplayAreNot(t *testing.T) {
 func TestNothingIsLetInAboveTheBytes(t *testing.T) {
 	t.Parallel()
 	conn, interactive, batch := lanes(t, stage.Limits{Interactive: 100, Batch: 50, Bytes: 100, Refresh: time.Millisecond})
-	fill(t, conn, broker.StageSubject("one"), 5)
-	brokertest.Eventually(t, 5*time.Second, "the gates are shut", func() bool { return interactive.Open(1)+batch.Open(1) == 0 })
+	fill(t, conn, broker.StageSubject("one", job.Interactive), 5)
+	brokertest.Eventually(t, 5*time.Second, "the gates are shut", func() bool { return interactive.Open(1, 0)+batch.Open(1, 0) == 0 })
 }
 
 func TestBatchAloneLeavesInteractiveItsPlaces(t *testing.T) {
@@ -92,11 +92,11 @@ func TestBatchAloneLeavesInteractiveItsPlaces(t *testing.T) {
 	conn, interactive, batch := lanes(t, stage.Limits{Interactive: 100, Batch: 50, Bytes: 1 << 30, Refresh: time.Millisecond})
 	let := 0
 	for range 40 { // counts go by, nothing ends
-		n := batch.Open(10)
-		fill(t, conn, broker.StageSubject("one"), n)
+		n := batch.Open(10, 0)
+		fill(t, conn, broker.StageSubject("one", job.Interactive), n)
 		let += n
 		brokertest.Eventually(t, 5*time.Second, "they are counted", func() bool {
-			free := interactive.Open(1000)
+			free := interactive.Open(1000, 0)
 			interactive.Returned(free)
 			return free <= 100-let
 		})
@@ -104,7 +104,7 @@ func TestBatchAloneLeavesInteractiveItsPlaces(t *testing.T) {
 	if let < 50 || let > 52 {
 		t.Errorf("batch was let in %d times", let)
 	}
-	if n := interactive.Open(1000); n < 48 {
+	if n := interactive.Open(1000, 0); n < 48 {
 		t.Errorf("interactive was granted %d", n)
 	}
 }

@@ -20,7 +20,7 @@ import (
 // MaxJobs bounds a run: what is expected of each job is kept in memory.
 const MaxJobs = 1_000_000
 
-// warmUp is how many jobs go first, unmeasured: connections are opened, vocabularies loaded.
+// warmUp is how many jobs usually go first, unmeasured: connections are opened, vocabularies loaded.
 const warmUp = 200
 
 // Options of a run.
@@ -47,6 +47,12 @@ type Options struct {
 	// Sync is how often the embedded server forces messages to disk; 0: before each acknowledgement.
 	Sync time.Duration
 
+	// Provider is the command line that runs the simulated provider as a process of its own, where InFlight
+	// wants one: it says {"base_url":…,"control":…} in its first line, and serves until it is killed.
+	Provider []string
+	// Settle is how long after the last request of a flood its steady state begins.
+	Settle time.Duration
+
 	Getenv func(string) string
 	Log    zerolog.Logger
 	// Progress, unless nil, is told how far a phase is.
@@ -62,6 +68,11 @@ const (
 	PhasePipeline        = "pipeline"
 	PhaseRelayLatency    = "latency of the relay"
 	PhasePipelineLatency = "latency of the pipeline"
+	PhaseBareClient      = "bare client"
+	PhaseAlone           = "interactive alone"
+	PhaseFloodBegins     = "interactive, the flood begins"
+	PhaseFloodSteady     = "interactive, the flood goes on"
+	phaseFlood           = "batch"
 	phaseWarmUp          = "warm-up"
 )
 
@@ -135,19 +146,23 @@ func newBench(o Options) (*bench, error) {
 	if o.LatencyJobs > 0 {
 		r.Rate = o.Rate
 	}
-	switch {
-	case o.NATS != "":
+	if o.NATS != "" {
 		r.Checks.OwnBy = "metadata, and nonce where an answer has one"
-	case o.Sync == 0:
-		r.Sync = "always"
-	default:
-		r.Sync = o.Sync.String()
+	} else {
+		r.Sync = syncText(o.Sync)
 	}
 	provider, err := startProvider(o.ModelLatency, o.Log)
 	if err != nil {
 		return nil, err
 	}
-	return &bench{Options: o, provider: provider, report: r}, nil
+	return &bench{Options: o, provider: provider, report: r, warm: warmUp, limits: stage.DefaultLimits()}, nil
+}
+
+func syncText(sync time.Duration) string {
+	if sync == 0 {
+		return "always"
+	}
+	return sync.String()
 }
 
 // bench is one run.
@@ -155,6 +170,10 @@ type bench struct {
 	Options
 	provider *fakellm.Server
 	report   *Report
+	// warm is how many jobs go first, unmeasured.
+	warm int
+	// limits are the pipeline's, where the usual ones are too low.
+	limits stage.Limits
 }
 
 // embedded measures all on servers of its own, a new one for each part: no part finds what another left.
@@ -204,9 +223,10 @@ func (b *bench) tasks(provider string) (*task.Set, error) {
 
 // workload makes the requests for the task of a set.
 func (b *bench) workload(set *task.Set, jobs int) (*workload, error) {
-	t := set.Tasks[b.report.Task]
+	name := cmp.Or(b.Task, TaskName)
+	t := set.Tasks[name]
 	if t == nil {
-		return nil, fmt.Errorf("there is no task %q", b.report.Task)
+		return nil, fmt.Errorf("there is no task %q", name)
 	}
 	sample := []byte(sampleInput)
 	if b.Task != "" {
@@ -227,15 +247,17 @@ func (b *bench) compare() {
 }
 
 // add sums the checks of a round into the report.
-func (b *bench) add(c *Checks) {
-	sum := &b.report.Checks
-	sum.Jobs += c.Jobs
-	sum.Results += c.Results
-	sum.Missing += c.Missing
-	sum.Repeated += c.Repeated
-	sum.Failed += c.Failed
-	sum.Foreign += c.Foreign
-	sum.Calls += c.Calls
-	sum.PaidTwice += c.PaidTwice
-	sum.Examples = append(sum.Examples, c.Examples[:min(len(c.Examples), maxExamples-len(sum.Examples))]...)
+func (b *bench) add(c *Checks) { b.report.Checks.add(c) }
+
+// add sums up rounds.
+func (c *Checks) add(round *Checks) {
+	c.Jobs += round.Jobs
+	c.Results += round.Results
+	c.Missing += round.Missing
+	c.Repeated += round.Repeated
+	c.Failed += round.Failed
+	c.Foreign += round.Foreign
+	c.Calls += round.Calls
+	c.PaidTwice += round.PaidTwice
+	c.Examples = append(c.Examples, round.Examples[:min(len(round.Examples), maxExamples-len(c.Examples))]...)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
 	"testing"
 	"time"
 
@@ -14,7 +15,12 @@ import (
 	"spillway/services"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if providerMain(os.Args[1:]) {
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 func options() bench.Options {
 	return bench.Options{

@@ -15,6 +15,29 @@
 // own, each must carry the nonce that the provider made of the job's own text, calls are the provider's
 // count, and redeliveries are the difference between what consumers delivered and what streams stored.
 //
+// # Calls at once
+//
+// InFlight publishes many requests at once, to a model that takes seconds. Beside the pipeline stands a bare
+// HTTP client that makes the same calls, each on a goroutine and a connection of its own. The provider is
+// another process then: what is left in this one, divided by the calls, is the memory of a call in flight.
+// The peak is taken over the whole crowd, from the first publish to the last result. It is an upper bound: the
+// server's caches and the garbage of publishing and answering are in it. Each crowd has a provider of its own,
+// and the pipeline's goes first, in a process that has grown for nothing else.
+//
+// # A flood of batch
+//
+// Flood measures jobs of the interactive lane at a steady rate: alone, from the first answer of a flood of
+// batch requests on, and once more when that flood was published and admission has come to rest.
+//
+//	batch        publish publish publish publish ············ (what is left is thrown away)
+//	answers         ├─┬──┬─┬──┬─┬─┬──┬─┬─┬──┬─┬──┬─┬─┬─┬──┬─┬─┬
+//	interactive     └ begins ┘                └ steady ┘
+//
+// The latencies are whole ones, the model's part included: it is the same in all three, and in the
+// differences it is not.
+//
+// # What shares this process
+//
 // On an embedded server everything shares this process: the CPU time and the memory are those of server,
 // stages, provider, publisher and subscriber together, of the relay as of the pipeline.
 package bench

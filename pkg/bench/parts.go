@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
+
+	"spillway/pkg/fakellm"
 )
 
 // relay measures the relay: a burst without a call, one with it, the latency.
@@ -20,7 +23,7 @@ func (b *bench) relay(ctx context.Context, url string) error {
 	if b.report.Relay, err = b.relayBurst(ctx, url, "", w, 0, PhaseRelay); err != nil {
 		return err
 	}
-	first := warmUp + b.Jobs
+	first := b.warm + b.Jobs
 	if b.report.RelayWithCall, err = b.relayBurst(ctx, url, b.provider.URL(), w, first, PhaseRelayWithCall); err != nil {
 		return err
 	}
@@ -37,10 +40,10 @@ func (b *bench) relayBurst(ctx context.Context, url, provider string, w *workloa
 	}
 	defer r.stop()
 	way := r.way()
-	if _, err := burst(ctx, url, &way, first, warmUp, b.quiet(), phaseWarmUp); err != nil {
+	if _, err := burst(ctx, url, &way, first, b.warm, b.quiet(), phaseWarmUp); err != nil {
 		return nil, err
 	}
-	measured, err := burst(ctx, url, &way, first+warmUp, b.Jobs, &b.Options, phase)
+	measured, err := burst(ctx, url, &way, first+b.warm, b.Jobs, &b.Options, phase)
 	if err != nil {
 		return nil, err
 	}
@@ -59,11 +62,11 @@ func (b *bench) relayLatency(ctx context.Context, url string, w *workload, first
 	}
 	defer r.stop()
 	way := r.way()
-	if _, err := burst(ctx, url, &way, first, warmUp, b.quiet(), phaseWarmUp); err != nil {
+	if _, err := burst(ctx, url, &way, first, b.warm, b.quiet(), phaseWarmUp); err != nil {
 		return err
 	}
 	own := func(n int) time.Duration { return m.of(w.traceParent(n)) }
-	added, _, err := steady(ctx, url, &way, first+warmUp, own, &b.Options, PhaseRelayLatency)
+	added, _, err := steady(ctx, url, &way, first+b.warm, own, &b.Options, PhaseRelayLatency)
 	if err != nil {
 		return err
 	}
@@ -85,7 +88,7 @@ func (b *bench) pipelineBurst(ctx context.Context, url string) error {
 		calls := b.provider.Counts().Calls
 		sent := p.conn.NC.Stats().OutBytes
 		memory := watchMemory()
-		r, err := burst(ctx, url, way, warmUp, b.Jobs, &b.Options, PhasePipeline)
+		r, err := burst(ctx, url, way, b.warm, b.Jobs, &b.Options, PhasePipeline)
 		b.report.Memory = memory.end()
 		if err != nil {
 			return err
@@ -93,7 +96,7 @@ func (b *bench) pipelineBurst(ctx context.Context, url string) error {
 		b.report.Pipeline = &r.Throughput
 		published := float64(p.conn.NC.Stats().OutBytes-sent) / float64(b.Jobs)
 		b.report.Storage = storageOf(r, published)
-		b.count(w, &r.checks, warmUp, calls)
+		b.count(w, &r.checks, b.warm, calls)
 		b.add(&r.checks)
 		return nil
 	})
@@ -117,13 +120,13 @@ func (b *bench) pipelineLatency(ctx context.Context, url string) error {
 	return b.onPipeline(ctx, url, m.url, b.LatencyJobs, func(_ *pipeline, w *workload, way *way) error {
 		calls := b.provider.Counts().Calls
 		own := func(n int) time.Duration { return m.of(w.traceParent(n)) }
-		added, checks, err := steady(ctx, url, way, warmUp, own, &b.Options, PhasePipelineLatency)
+		added, checks, err := steady(ctx, url, way, b.warm, own, &b.Options, PhasePipelineLatency)
 		if err != nil {
 			return err
 		}
 		s := spread(added)
 		b.report.PipelineLatency = &s
-		b.count(w, checks, warmUp, calls)
+		b.count(w, checks, b.warm, calls)
 		b.add(checks)
 		return nil
 	})
@@ -135,16 +138,16 @@ func (b *bench) onPipeline(ctx context.Context, url, provider string, jobs int, 
 	if err != nil {
 		return err
 	}
-	w, err := b.workload(set, warmUp+jobs)
+	w, err := b.workload(set, b.warm+jobs)
 	if err != nil {
 		return err
 	}
-	p, err := startPipeline(ctx, url, provider, set, &b.Options)
+	p, err := startPipeline(ctx, url, provider, set, b.limits, &b.Options)
 	if err != nil {
 		return err
 	}
 	way := wayOf(w, b.Stages, true)
-	_, err = burst(ctx, url, &way, 0, warmUp, b.quiet(), phaseWarmUp)
+	_, err = burst(ctx, url, &way, 0, b.warm, b.quiet(), phaseWarmUp)
 	if err == nil {
 		err = do(p, w, &way)
 	}
@@ -154,14 +157,26 @@ func (b *bench) onPipeline(ctx context.Context, url, provider string, jobs int, 
 	return err
 }
 
-// count takes the calls of the jobs from the provider: all since before, and those beyond the first of a
-// job's input.
+// count takes the calls of the jobs from the provider in this process.
 func (b *bench) count(w *workload, c *Checks, first, before int) {
-	counts := b.provider.Counts()
+	c.count(b.provider.Counts(), w, first, before)
+}
+
+// count takes the calls of the jobs from a provider's counts: all since before, and those beyond the first of
+// a job's input.
+func (c *Checks) count(counts fakellm.Counts, w *workload, first, before int) {
 	c.Calls = counts.Calls - before
-	for n := first; n < first+c.Jobs; n++ {
-		c.PaidTwice += max(counts.Nonces[w.nonces[n][len("[nonce:"):len(w.nonces[n])-1]]-1, 0)
+	_, c.PaidTwice = w.paid(counts.Nonces, first, c.Jobs)
+}
+
+// paid counts the calls for the inputs of the jobs from first on, and those beyond the first of an input.
+func (w *workload) paid(nonces map[string]int, first, jobs int) (calls, twice int) {
+	for n := first; n < first+jobs; n++ {
+		times := nonces[strings.Trim(w.nonces[n], "[]")[len("nonce:"):]]
+		calls += times
+		twice += max(times-1, 0)
 	}
+	return calls, twice
 }
 
 // runningPipeline measures a pipeline whose stages are elsewhere: what it takes of CPU and memory is its own

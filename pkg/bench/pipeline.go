@@ -29,14 +29,14 @@ type pipeline struct {
 }
 
 // startPipeline runs the stages and returns when they answer. simulator is where simulated models are.
-func startPipeline(ctx context.Context, url, simulator string, tasks *task.Set, o *Options) (*pipeline, error) {
+func startPipeline(ctx context.Context, url, simulator string, tasks *task.Set, limits stage.Limits, o *Options) (*pipeline, error) {
 	conn, err := broker.Connect(broker.ConnectOptions{URL: url, Name: "spillway/bench-pipeline", Log: o.Log})
 	if err != nil {
 		return nil, err
 	}
 	env := &stage.Env{
 		Conn: conn, Tasks: tasks, Log: o.Log, Metrics: prometheus.NewRegistry(), Getenv: o.Getenv,
-		Limits: stage.DefaultLimits(), SimulatorURL: simulator,
+		Limits: limits, SimulatorURL: simulator,
 	}
 	own, end := context.WithCancel(ctx)
 	p := &pipeline{conn: conn, end: end}

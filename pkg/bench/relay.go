@@ -1,12 +1,9 @@
 package bench
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"sync/atomic"
@@ -121,59 +118,9 @@ func (r *relay) pass(ctx context.Context, hop int, m *nats.Msg) {
 	}
 }
 
-type relayMessage struct {
-	Role    string `json:"role"`
-	Content string `json:"content"`
-}
-
-type relayFormat struct {
-	Type   string `json:"type"`
-	Schema struct {
-		Name   string          `json:"name"`
-		Schema json.RawMessage `json:"schema"`
-	} `json:"json_schema"`
-}
-
-type relayRequest struct {
-	Model     string          `json:"model"`
-	Messages  [2]relayMessage `json:"messages"`
-	MaxTokens int             `json:"max_completion_tokens"`
-	Stream    bool            `json:"stream"`
-	Options   struct {
-		Usage bool `json:"include_usage"`
-	} `json:"stream_options"`
-	Format relayFormat `json:"response_format"`
-}
-
-// ask makes the call that inference makes for the bench's task, and reads its answer to the end.
 func (r *relay) ask(ctx context.Context, provider string, m *nats.Msg) error {
-	q := relayRequest{Model: modelID, Stream: true, MaxTokens: 1000, Messages: [2]relayMessage{
-		{Role: "system", Content: systemPrompt}, {Role: "user", Content: r.w.textOf(m.Data)},
-	}}
-	q.Options.Usage = true
-	q.Format.Type, q.Format.Schema.Name, q.Format.Schema.Schema = "json_schema", TaskName, json.RawMessage(outputSchema)
-	body, err := json.Marshal(q)
-	if err != nil {
-		return err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, provider+"/chat/completions", bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Traceparent", r.w.traceParent(r.w.numberOf(m.Header.Get(broker.JobHeader))))
-	resp, err := r.client.Do(req)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
-		return err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("the provider answered %s", resp.Status)
-	}
-	return nil
+	n := r.w.numberOf(m.Header.Get(broker.JobHeader))
+	return ask(ctx, r.client, provider, r.w.textOf(m.Data), r.w.traceParent(n))
 }
 
 // way is how requests get into the relay and results out of it.

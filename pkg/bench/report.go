@@ -93,3 +93,93 @@ type Spread struct {
 	P95  float64 `json:"p95"`
 	P99  float64 `json:"p99"`
 }
+
+// InFlightReport is what InFlight measured.
+type InFlightReport struct {
+	Calls       int     `json:"calls_at_once"`
+	PromptBytes int     `json:"prompt_bytes"`
+	Window      int     `json:"window"`
+	Cores       int     `json:"cores"`
+	ModelMS     float64 `json:"model_latency_ms"`
+	Sync        string  `json:"sync"`
+
+	Bare     AtOnce `json:"bare_client"`
+	Pipeline AtOnce `json:"pipeline"`
+	// Ratio is the pipeline's seconds divided by the bare client's.
+	Ratio float64 `json:"ratio_seconds"`
+	// Redeliveries and Refused are those of Throughput.
+	Redeliveries int    `json:"redeliveries"`
+	Refused      int    `json:"refused,omitempty"`
+	Checks       Checks `json:"checks"`
+}
+
+// AtOnce is a crowd of calls.
+type AtOnce struct {
+	// Seconds pass from the first publish to the last result, or from the first call to the last answer's end.
+	Seconds float64 `json:"seconds"`
+	// MaxInFlight is the most calls that the provider saw at once.
+	MaxInFlight int `json:"max_in_flight"`
+	// Resident is the resident set of this process, which holds all but the provider; nil: the system does not
+	// tell. HeapAndStacks are Go's objects, those not yet swept too, and the stacks of its goroutines.
+	Resident      *Growth `json:"resident_bytes,omitempty"`
+	HeapAndStacks Growth  `json:"heap_and_stacks_bytes"`
+}
+
+// Growth is by how much this process grew while the calls were under way, in bytes. The peak is sampled, and
+// is that of the whole time: what publishing and answering took at their worst is in it.
+type Growth struct {
+	Before  int64   `json:"before"`
+	Peak    int64   `json:"peak"`
+	PerCall float64 `json:"per_call"`
+}
+
+// FloodReport is what Flood measured. Latencies are from publish to result, the model's own included.
+type FloodReport struct {
+	PromptBytes int     `json:"prompt_bytes"`
+	Window      int     `json:"window"`
+	Cores       int     `json:"cores"`
+	ModelMS     float64 `json:"model_latency_ms"`
+	Sync        string  `json:"sync"`
+	Rate        float64 `json:"rate"`
+
+	Alone Spread `json:"alone_latency_ms"`
+	// Begins starts at the flood's first answer, while more of it is published; Steady some seconds after its
+	// last publish.
+	Begins FloodRound `json:"flood_begins"`
+	Steady FloodRound `json:"flood_steady"`
+	Batch  FloodBatch `json:"batch"`
+	// Checks are those of the interactive jobs, over all rounds.
+	Checks Checks `json:"checks"`
+}
+
+// FloodRound is interactive jobs that were measured during a flood.
+type FloodRound struct {
+	Latency Spread `json:"latency_ms"`
+	// MoreP50 and MoreP99 are the differences to those alone, in milliseconds.
+	MoreP50 float64 `json:"more_p50_ms"`
+	MoreP99 float64 `json:"more_p99_ms"`
+	// BatchAnswered are the flood's results meanwhile, BatchWaiting its requests without one at the end. With 0
+	// waiting the flood was over too early.
+	BatchAnswered  int     `json:"batch_answered"`
+	BatchPerSecond float64 `json:"batch_per_second"`
+	BatchWaiting   int     `json:"batch_waiting"`
+}
+
+// FloodBatch is what became of the flood until the measurement ended; the fields are those of Checks and
+// Throughput.
+type FloodBatch struct {
+	Requests  int      `json:"requests"`
+	Answered  int      `json:"answered"`
+	Refused   int      `json:"refused,omitempty"`
+	Repeated  int      `json:"repeated"`
+	Failed    int      `json:"failed"`
+	Foreign   int      `json:"foreign"`
+	PaidTwice int      `json:"paid_twice"`
+	Examples  []string `json:"examples,omitempty"`
+}
+
+// OK reports whether every interactive job has exactly one result, good and its own, and what there is of the
+// flood's is so too.
+func (r *FloodReport) OK() bool {
+	return r.Checks.OK() && r.Batch.Repeated+r.Batch.Failed+r.Batch.Foreign == 0
+}

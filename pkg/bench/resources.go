@@ -6,7 +6,6 @@ import (
 	"runtime/debug"
 	"runtime/metrics"
 	"strconv"
-	"sync"
 	"syscall"
 	"time"
 )
@@ -20,14 +19,19 @@ func cpuTime() time.Duration {
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
+// Names of runtime/metrics: objects that are live or not yet swept, and what is reserved for stacks.
+const (
+	heapMetric   = "/memory/classes/heap/objects:bytes"
+	stacksMetric = "/memory/classes/heap/stacks:bytes"
+)
+
 // heapEvery is how often the heap is looked at: a peak shorter than that may be missed.
 const heapEvery = 10 * time.Millisecond
 
 // memoryWatch follows this process's memory until it is stopped.
 type memoryWatch struct {
 	reset bool
-	stop  chan struct{}
-	all   sync.WaitGroup
+	stop  func()
 	heap  uint64
 }
 
@@ -36,31 +40,21 @@ type memoryWatch struct {
 func watchMemory() *memoryWatch {
 	debug.FreeOSMemory()
 	const resetPeak = "5" // man 5 proc: clear_refs
-	w := &memoryWatch{stop: make(chan struct{})}
+	w := &memoryWatch{}
 	w.reset = os.WriteFile("/proc/self/clear_refs", []byte(resetPeak), 0) == nil
-	w.all.Go(w.sample)
-	return w
-}
-
-func (w *memoryWatch) sample() {
-	tick := time.NewTicker(heapEvery)
-	defer tick.Stop()
-	heap := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
-	for {
+	heap := []metrics.Sample{{Name: heapMetric}}
+	look := func() {
 		metrics.Read(heap)
 		w.heap = max(w.heap, heap[0].Value.Uint64())
-		select {
-		case <-tick.C:
-		case <-w.stop:
-			return
-		}
 	}
+	look()
+	w.stop = repeat(heapEvery, look)
+	return w
 }
 
 // end stops looking and returns the peaks.
 func (w *memoryWatch) end() *Memory {
-	close(w.stop)
-	w.all.Wait()
+	w.stop()
 	return &Memory{PeakRSSBytes: peakRSS(), HeapPeakBytes: int64(w.heap), ResetRSS: w.reset}
 }
 

@@ -37,7 +37,8 @@ type ear struct {
 	conn  *broker.Conn
 	w     *way
 	first int // number of the first job that is waited for
-	all   chan struct{}
+	// some is closed at the first job's result, all at the last one's.
+	some, all chan struct{}
 
 	mu      sync.Mutex
 	heard   []int
@@ -52,7 +53,10 @@ func listen(url string, w *way, first, jobs int, o *Options) (*ear, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &ear{conn: conn, w: w, first: first, all: make(chan struct{}), heard: make([]int, jobs), at: make([]time.Time, jobs), missing: jobs}
+	e := &ear{
+		conn: conn, w: w, first: first, some: make(chan struct{}), all: make(chan struct{}),
+		heard: make([]int, jobs), at: make([]time.Time, jobs), missing: jobs,
+	}
 	sub, err := conn.NC.Subscribe(w.results, e.hear)
 	if err == nil {
 		err = sub.SetPendingLimits(-1, -1)
@@ -98,6 +102,9 @@ func (e *ear) hear(m *nats.Msg) {
 		return
 	}
 	e.at[n] = now
+	if e.missing == len(e.heard) {
+		close(e.some)
+	}
 	if e.missing--; e.missing == 0 {
 		close(e.all)
 	}
@@ -118,21 +125,7 @@ const noteEvery = 200 * time.Millisecond
 
 // tell lets note know now and then, until stop, how many jobs have a result.
 func (e *ear) tell(note func(done int)) (stop func()) {
-	ended := make(chan struct{})
-	var telling sync.WaitGroup
-	telling.Go(func() {
-		tick := time.NewTicker(noteEvery)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				note(e.done())
-			case <-ended:
-				return
-			}
-		}
-	})
-	return func() { close(ended); telling.Wait() }
+	return repeat(noteEvery, func() { note(e.done()) })
 }
 
 func (e *ear) done() int {

@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func topology() broker.Topology {
 	return broker.NewTopology([]string{"one"}, []broker.Source{
-		{Stage: "one", Stream: broker.StageStream("one"), Subject: broker.StageSubject("one"), Consumer: "one"},
+		{Stage: "one", Stream: broker.StageStream("one"), Subject: broker.StageSubject("one", job.Interactive), Consumer: "one"},
 	}, broker.DefaultSizing())
 }
 
@@ -34,14 +34,14 @@ func TestTheStreamsAreMadeOnceAndMadeAgainWithoutHarm(t *testing.T) {
 		t.Fatalf("missing %v, %v", missing, err)
 	}
 	brokertest.Ensure(t, c, topology())
-	if _, err := c.JS.Publish(t.Context(), broker.StageSubject("one"), []byte("kept")); err != nil {
+	if _, err := c.JS.Publish(t.Context(), broker.StageSubject("one", job.Interactive), []byte("kept")); err != nil {
 		t.Fatal(err)
 	}
 	brokertest.Ensure(t, c, topology())
 	if missing, err := c.Check(t.Context(), topology()); err != nil || len(missing) != 0 {
 		t.Fatalf("missing %v, %v", missing, err)
 	}
-	if stored, err := c.Last(t.Context(), broker.StageStream("one"), broker.StageSubject("one")); err != nil || string(stored.Data) != "kept" {
+	if stored, err := c.Last(t.Context(), broker.StageStream("one"), broker.StageSubject("one", job.Interactive)); err != nil || string(stored.Data) != "kept" {
 		t.Fatalf("the message is gone: %v", err)
 	}
 }

@@ -31,14 +31,17 @@ func (c *Conn) WatchCancels(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("open bucket %s: %w", CancelsBucket, err)
 	}
-	watch, err := bucket.WatchAll(context.WithoutCancel(ctx), jetstream.MetaOnly())
+	own, cancel := context.WithCancel(context.WithoutCancel(ctx)) // the client's watcher lives until it ends
+	watch, err := bucket.WatchAll(own, jetstream.MetaOnly())
 	if err != nil {
+		cancel()
 		return fmt.Errorf("watch bucket %s: %w", CancelsBucket, err)
 	}
 	m := &cancels{runs: map[string]time.Time{}, pruned: time.Now(), waiting: map[string]map[*func()]struct{}{}}
 	done := make(chan struct{})
 	m.stop = func() {
 		_ = watch.Stop() // the connection is closing; the server forgets the watcher by itself
+		cancel()
 		<-done
 	}
 	go func() {

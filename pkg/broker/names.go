@@ -94,11 +94,17 @@ func CancelSubject(id string) string { return "llm.cancel." + id }
 // AdmittedSubject holds an id's marker.
 func AdmittedSubject(id string) string { return "llm.admitted." + id }
 
-// StageSubject is a stage's inbox.
-func StageSubject(stage string) string { return "llm.stage." + stage }
+// StageSubject is a stage's inbox for a lane: a crowd on one does not hold the other. What is of no lane is
+// of the interactive one.
+func StageSubject(stage, lane string) string {
+	if lane != job.Batch {
+		lane = job.Interactive
+	}
+	return "llm.stage." + stage + "." + lane
+}
 
-// LaneSubject is the inbox of one lane of a stage that keeps its lanes apart.
-func LaneSubject(stage, lane string) string { return "llm.stage." + stage + "." + lane }
+// StageConsumer pulls a lane of a stage's inbox.
+func StageConsumer(stage, lane string) string { return stage + "-" + lane }
 
 // ParkedSubject is where a model's jobs wait.
 func ParkedSubject(lane, model string) string { return "llm.parked." + lane + "." + model }
@@ -133,8 +139,8 @@ func ModelBreakerSubject(model string) string { return "llm.event.breaker." + mo
 // ProviderBreakerSubject does for the breaker of a whole provider.
 func ProviderBreakerSubject(provider string) string { return "llm.event.breaker.provider." + provider }
 
-// recordStream and recordSubject are where a bucket keeps a key's value.
-func recordStream(bucket string) string { return "KV_" + bucket }
+// RecordStream is the stream of a bucket; recordSubject is where it keeps the value of a key.
+func RecordStream(bucket string) string { return "KV_" + bucket }
 
 func recordSubject(bucket, key string) string { return "$KV." + bucket + "." + key }
 

@@ -24,7 +24,7 @@ const kvOperation = "KV-Operation"
 
 // Record reads a value from the leader of the bucket. One that is not there is no error.
 func (c *Conn) Record(ctx context.Context, bucket, key string) (Record, error) {
-	stored, err := c.Last(ctx, recordStream(bucket), recordSubject(bucket, key))
+	stored, err := c.Last(ctx, RecordStream(bucket), recordSubject(bucket, key))
 	if errors.Is(err, ErrNotFound) {
 		return Record{Key: key}, nil
 	}
@@ -58,8 +58,10 @@ func (c *Conn) FollowRecords(ctx context.Context, bucket string, f func(Record))
 	if err != nil {
 		return nil, fmt.Errorf("open bucket %s: %w", bucket, err)
 	}
-	watch, err := kv.WatchAll(context.WithoutCancel(ctx))
+	own, cancel := context.WithCancel(context.WithoutCancel(ctx)) // the client's watcher lives until it ends
+	watch, err := kv.WatchAll(own)
 	if err != nil {
+		cancel()
 		return nil, fmt.Errorf("follow bucket %s: %w", bucket, err)
 	}
 	done := make(chan struct{})
@@ -73,6 +75,7 @@ func (c *Conn) FollowRecords(ctx context.Context, bucket string, f func(Record))
 	}()
 	return func() {
 		_ = watch.Stop() // the server forgets the watcher by itself
+		cancel()
 		<-done
 	}, nil
 }

@@ -94,10 +94,7 @@ func NewTopology(stages []string, sources []Source, s Sizing) Topology {
 		}
 	}
 	for _, in := range sources {
-		t.Consumers = append(t.Consumers, Consumer{Stream: in.Stream, Config: jetstream.ConsumerConfig{
-			Durable: in.Consumer, FilterSubject: in.Subject, AckPolicy: jetstream.AckExplicitPolicy, AckWait: AckWait,
-			MaxDeliver: -1, MaxAckPending: maxHeld, Description: "pulled by " + in.Stage,
-		}})
+		t.Consumers = append(t.Consumers, Consumer{Stream: in.Stream, Config: in.consumer()})
 	}
 	t.Buckets = []jetstream.KeyValueConfig{
 		{Bucket: CancelsBucket, TTL: cancelAge, Replicas: s.Replicas, MaxBytes: gib / 16},
@@ -105,6 +102,25 @@ func NewTopology(stages []string, sources []Source, s Sizing) Topology {
 		{Bucket: LimitsBucket, Replicas: s.Replicas, MaxBytes: gib / 64},
 	}
 	return t
+}
+
+func (in Source) consumer() jetstream.ConsumerConfig {
+	return jetstream.ConsumerConfig{
+		Durable: in.Consumer, FilterSubject: in.Subject, AckPolicy: jetstream.AckExplicitPolicy, AckWait: AckWait,
+		MaxDeliver: -1, MaxAckPending: maxHeld, Description: "pulled by " + in.Stage,
+	}
+}
+
+// MakeInbox makes the consumer of an inbox, unless it is there.
+func (c *Conn) MakeInbox(ctx context.Context, in Source) error {
+	err := c.ensure(ctx, func(ctx context.Context) error {
+		_, err := c.JS.CreateConsumer(ctx, in.Stream, in.consumer())
+		return unless(err, jetstream.ErrConsumerExists)
+	})
+	if err != nil {
+		return fmt.Errorf("make consumer %s of %s (may this user?): %w", in.Consumer, in.Stream, err)
+	}
+	return nil
 }
 
 func inboxSubjects(stage string, sources []Source) []string {
@@ -160,9 +176,31 @@ func cache(s Sizing) jetstream.StreamConfig {
 	return c
 }
 
+// retired are the consumers of earlier versions that would stand in the way of today's.
+func retired() []Consumer {
+	return []Consumer{{Stream: ParkedStream, Config: jetstream.ConsumerConfig{Durable: Inference + "-parked"}}}
+}
+
+// retire deletes them.
+func (c *Conn) retire(ctx context.Context) error {
+	for _, k := range retired() {
+		err := c.ensure(ctx, func(ctx context.Context) error {
+			err := c.JS.DeleteConsumer(ctx, k.Stream, k.Config.Durable)
+			return unless(unless(err, jetstream.ErrConsumerNotFound), jetstream.ErrStreamNotFound)
+		})
+		if err != nil {
+			return fmt.Errorf("delete consumer %s of %s: %w", k.Config.Durable, k.Stream, err)
+		}
+	}
+	return nil
+}
+
 // Ensure creates what is missing and brings the rest up to date. It is idempotent, and safe to run from
 // several processes at once.
 func (c *Conn) Ensure(ctx context.Context, t Topology) error {
+	if err := c.retire(ctx); err != nil {
+		return err
+	}
 	return c.each(ctx, t, makers{
 		stream: func(ctx context.Context, s jetstream.StreamConfig) error {
 			_, err := c.JS.CreateOrUpdateStream(ctx, s)
@@ -182,10 +220,16 @@ func (c *Conn) Ensure(ctx context.Context, t Topology) error {
 // Create creates what is missing and leaves alone what is there: its replicas and bounds are the choice of
 // whoever made it.
 func (c *Conn) Create(ctx context.Context, t Topology) error {
+	if err := c.retire(ctx); err != nil {
+		return err
+	}
 	return c.each(ctx, t, makers{
 		stream: func(ctx context.Context, s jetstream.StreamConfig) error {
 			_, err := c.JS.CreateStream(ctx, s)
-			return unless(err, jetstream.ErrStreamNameAlreadyInUse)
+			if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+				return c.widen(ctx, s)
+			}
+			return err
 		},
 		consumer: func(ctx context.Context, k Consumer) error {
 			_, err := c.JS.CreateConsumer(ctx, k.Stream, k.Config)
@@ -196,6 +240,22 @@ func (c *Conn) Create(ctx context.Context, t Topology) error {
 			return unless(err, jetstream.ErrBucketExists)
 		},
 	}, "create")
+}
+
+// widen adds the subjects that an existing stream lacks, and changes nothing else.
+func (c *Conn) widen(ctx context.Context, want jetstream.StreamConfig) error {
+	s, err := c.JS.Stream(ctx, want.Name)
+	if err != nil {
+		return err
+	}
+	config := s.CachedInfo().Config
+	missing := slices.DeleteFunc(slices.Clone(want.Subjects), func(subject string) bool { return slices.Contains(config.Subjects, subject) })
+	if len(missing) == 0 {
+		return nil
+	}
+	config.Subjects = append(config.Subjects, missing...)
+	_, err = c.JS.UpdateStream(ctx, config)
+	return err
 }
 
 func unless(err, known error) error {

@@ -6,14 +6,19 @@ import (
 	"errors"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 )
 
 // maxBody is the longest request that is read.
 const maxBody = 64 << 20
 
-// maxBuffer is the largest buffer that is kept.
-const maxBuffer = 1 << 20
+// The largest buffers that are kept: of requests, which are held while they are read, and of answers, which
+// are held as long as their call.
+const (
+	maxBodyBuffer = 1 << 20
+	maxOutBuffer  = 2 * writeAt
+)
 
 // call is one chat completion on its way.
 type call struct {
@@ -32,12 +37,15 @@ type call struct {
 	entry        entry
 	fault        Fault
 	id           string
+	usage        Usage // what SetUsage wants said
 	promptTokens int
 	// first and perToken are this call's latency.
 	first, perToken time.Duration
 
 	// out gathers what is to be written next.
 	out *bytes.Buffer
+	// timer is the call's only one; nil before its first pause.
+	timer *time.Timer
 	// cut is true once the client left, or the server closed, before the end of the answer.
 	cut bool
 }
@@ -54,55 +62,74 @@ func (s *Server) azureChat(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) serveChat(w http.ResponseWriter, r *http.Request, deployment string) {
-	body, out := s.buffer(), s.buffer()
-	defer s.release(body)
-	defer s.release(out)
-	if _, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody)); err != nil {
+	c := &call{Server: s, w: w, r: r, key: apiKey(r.Header), isAzure: deployment != ""}
+	refused, err := c.receive(deployment)
+	if err != nil {
 		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 			http.Error(w, "request entity too large", http.StatusRequestEntityTooLarge)
 		}
 		return // else the client left while it was sending: no call began
 	}
-	c := &call{Server: s, w: w, r: r, started: time.Now(), out: out, key: apiKey(r.Header), isAzure: deployment != ""}
-	refused := c.begin(body.Bytes(), deployment)
 	outcome := OutcomeRejected
-	if refused != nil {
+	switch {
+	case refused != nil:
 		c.setHeaders()
 		refused.write(w)
-	} else {
+	case c.entry.limited != nil:
+		outcome = OutcomeLimited
+		c.entry.limited.sayRetryAfter(w.Header())
+		c.setHeaders()
+		c.entry.limited.error(c.req.Model).write(w)
+	default:
 		outcome = c.play()
 	}
 	gone := c.cut && !s.isClosed()
-	s.ledger.end(c.entry, outcome, gone)
+	s.ledger.end(&c.entry, outcome, gone)
 	s.opts.Log.Debug().Str("model", c.req.Model).Str("id", c.id).Str("outcome", outcome).Bool("disconnected", gone).Msg("answered a call")
 }
 
-func (s *Server) buffer() *bytes.Buffer {
-	b, _ := s.buffers.Get().(*bytes.Buffer)
+func buffers() sync.Pool { return sync.Pool{New: func() any { return new(bytes.Buffer) }} }
+
+func borrow(from *sync.Pool) *bytes.Buffer {
+	b, _ := from.Get().(*bytes.Buffer)
 	b.Reset()
 	return b
 }
 
-// release keeps a buffer for another call, unless a rare long one made it large.
-func (s *Server) release(b *bytes.Buffer) {
-	if b.Cap() <= maxBuffer {
-		s.buffers.Put(b)
+// giveBack keeps a buffer for another call, unless a rare long one made it large.
+func giveBack(to *sync.Pool, b *bytes.Buffer, most int) {
+	if b.Cap() <= most {
+		to.Put(b)
 	}
 }
 
-// begin reads the request and enters the call into the ledger. It returns why the call is refused, if so.
+// receive reads the request and begins the call. It returns why the call is refused, if so. The request's
+// bytes are given back at the end: thousands of calls may take seconds after it.
+func (c *call) receive(deployment string) (*apiError, error) {
+	body := borrow(&c.bodies)
+	defer giveBack(&c.bodies, body, maxBodyBuffer)
+	if _, err := body.ReadFrom(http.MaxBytesReader(c.w, c.r.Body, maxBody)); err != nil {
+		return nil, err
+	}
+	return c.begin(body.Bytes(), deployment), nil
+}
+
+// begin understands the request and enters the call into the ledger. It returns why the call is rejected, if
+// it is.
 func (c *call) begin(body []byte, deployment string) *apiError {
-	refused := c.read(body, deployment)
-	if refused == nil {
-		c.promptTokens = c.req.promptTokens()
+	rejected := c.read(body, deployment)
+	if rejected == nil {
+		c.usage = c.plan.usage(c.req.Model)
+		c.promptTokens = cmp.Or(c.usage.Input, c.req.promptTokens())
 		c.trace = traceID(c.r.Header.Get("Traceparent"))
 		c.talk = readDialogue(c.req.Messages, c.memory, c.trace)
 	}
 	c.entry = c.ledger.begin(arrival{
-		path: c.r.URL.Path, model: c.req.Model, key: c.key, header: c.r.Header, body: body, at: c.started,
-		nonce: c.talk.nonce, maxTokens: c.req.maxTokens(), rejected: refused != nil,
+		path: c.r.URL.Path, model: c.req.Model, key: c.key, header: c.r.Header, body: body,
+		nonce: c.talk.nonce, promptTokens: c.promptTokens, maxTokens: c.req.maxTokens(), rejected: rejected != nil,
 	})
-	if refused == nil {
+	c.started = c.entry.at
+	if rejected == nil && c.entry.limited == nil {
 		id := append(appendNonce([]byte("chatcmpl-"), c.talk.nonce), '-')
 		c.id = string(strconv.AppendUint(id, c.entry.n, 10))
 		c.first, c.perToken = c.latency.Load().draw(c.opts.Seed ^ scramble(c.talk.nonce+uint64(c.entry.number)))
@@ -111,7 +138,7 @@ func (c *call) begin(body []byte, deployment string) *apiError {
 			c.ledger.struck(c.entry.n, c.fault.Kind)
 		}
 	}
-	return refused
+	return rejected
 }
 
 // read decodes the request, and returns what is wrong with it.
@@ -136,28 +163,16 @@ func (c *call) read(body []byte, deployment string) (refused *apiError) {
 // play answers the call as its fault has it, and returns the outcome to count.
 func (c *call) play() string {
 	if e := statusError(c.fault, c.req.Model); e != nil {
-		c.setHeaders()
 		sayRetryAfter(c.w.Header(), c.fault, time.Now())
+		c.setHeaders()
 		e.write(c.w)
 		return c.fault.Kind
 	}
-	switch {
-	case c.fault.Kind == KindHang:
-		c.holdForever(0)
-	case c.fault.Kind == KindReset && c.fault.After == 0:
-		c.resetConnection()
-	case c.fault.Kind == KindHTML:
-		c.playBody("text/html; charset=utf-8", loginPage)
-	case c.fault.Kind == KindErrorBody, c.fault.Kind == KindErrorChunk && !c.req.Stream:
-		c.playBody(contentJSON, upstreamError)
-	default:
-		a := c.compose()
-		if c.req.Stream {
-			c.stream(a)
-		} else {
-			c.plain(a)
-		}
-	}
+	answer := c.manner()
+	c.forget()
+	c.out = borrow(&c.outs)
+	defer giveBack(&c.outs, c.out, maxOutBuffer)
+	answer()
 	if c.cut && c.fault.Kind == KindOK {
 		if c.isClosed() {
 			return OutcomeClosed
@@ -166,6 +181,34 @@ func (c *call) play() string {
 	}
 	return c.fault.Kind
 }
+
+// manner returns how the call is to be answered, with all that takes from the request.
+func (c *call) manner() func() {
+	switch {
+	case c.fault.Kind == KindHang:
+		return func() { c.holdForever(0) }
+	case c.fault.Kind == KindReset && c.fault.After == 0:
+		return c.resetConnection
+	case c.fault.Kind == KindHTML:
+		return func() { c.playBody("text/html; charset=utf-8", loginPage) }
+	case c.fault.Kind == KindErrorBody, c.fault.Kind == KindErrorChunk && !c.req.Stream:
+		return func() { c.playBody(contentJSON, upstreamError) }
+	}
+	a := c.compose()
+	if c.req.Stream {
+		return func() { c.stream(a) }
+	}
+	return func() { c.plain(a) }
+}
+
+// forget lets go of the prompt: of many calls that wait at once, it is the most.
+func (c *call) forget() {
+	c.req.Messages, c.req.ResponseFormat.JSONSchema.Schema = nil, nil
+	c.talk.input = ""
+}
+
+// answerTokens returns what the usage says of the answer.
+func (c *call) answerTokens(a answer) int { return cmp.Or(c.usage.Output, countTokens(a.text())) }
 
 func (c *call) playBody(contentType, body string) {
 	if !c.pause(c.first) {
@@ -177,36 +220,21 @@ func (c *call) playBody(contentType, body string) {
 	c.write()
 }
 
-// setHeaders sets what OpenAI sends with every answer.
-func (c *call) setHeaders() {
-	const requests, tokens = 10_000, 2_000_000
-	h := c.w.Header()
-	remaining, reset := max(1, requests-c.entry.inFlight), "6ms"
-	if c.fault.Kind == KindRateLimited {
-		remaining, reset = 0, cmp.Or(c.fault.RetryAfter, 6*time.Millisecond).String()
-	}
-	h["X-Request-Id"] = []string{"req_" + c.prefix + formatNonce(c.entry.n)}
-	h["Openai-Processing-Ms"] = []string{strconv.FormatInt(time.Since(c.started).Milliseconds(), 10)}
-	h["Openai-Version"] = []string{"2020-10-01"}
-	h["X-Ratelimit-Limit-Requests"] = []string{strconv.Itoa(requests)}
-	h["X-Ratelimit-Limit-Tokens"] = []string{strconv.Itoa(tokens)}
-	h["X-Ratelimit-Remaining-Requests"] = []string{strconv.Itoa(remaining)}
-	h["X-Ratelimit-Remaining-Tokens"] = []string{strconv.Itoa(tokens - min(tokens/2, c.promptTokens))}
-	h["X-Ratelimit-Reset-Requests"] = []string{reset}
-	h["X-Ratelimit-Reset-Tokens"] = []string{"1ms"}
-}
-
 // pause waits for d. It returns false when the call is over before.
 func (c *call) pause(d time.Duration) bool {
 	if d <= 0 {
 		return true
 	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
+	if c.timer == nil {
+		c.timer = time.NewTimer(d)
+	} else {
+		c.timer.Reset(d)
+	}
 	select {
-	case <-timer.C:
+	case <-c.timer.C:
 		return true
 	case <-c.r.Context().Done():
+		c.timer.Stop()
 		c.cut = true
 		return false
 	}
@@ -251,6 +279,7 @@ type lingerer interface{ SetLinger(seconds int) error }
 
 // resetConnection closes the connection so that the client's kernel reports a reset.
 func (c *call) resetConnection() {
+	c.ledger.settle(&c.entry, 0) // the client may be back before this call is over
 	conn, _, err := http.NewResponseController(c.w).Hijack()
 	if err != nil {
 		panic(http.ErrAbortHandler) // net/http then at least closes the connection

@@ -18,6 +18,10 @@ import (
 //	POST /fake/script     {"model":"small","faults":["429",{"kind":"length","tokens":20},"ok"]}
 //	PUT  /fake/answers    {"model":"small","answers":["…"]}
 //	PUT  /fake/latency    {"first_token":"300ms","per_token":"20ms","sigma":0.4}
+//	PUT  /fake/usage      {"model":"small","input":1200,"output":300}
+//	GET  /fake/limits     [Limit]
+//	PUT  /fake/limits     [Limit]: {"model":"small","requests":60,"tokens":10000,"concurrency":8,"window":"60s","headers":true}
+//	GET  /fake/arrivals   [unix milliseconds] of the calls, ?model= for those of one model
 //	POST /fake/reset
 func (s *Server) controlRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /fake/counts", func(w http.ResponseWriter, _ *http.Request) { answerJSON(w, s.Counts()) })
@@ -47,10 +51,43 @@ func (s *Server) controlRoutes(mux *http.ServeMux) {
 		s.SetLatency(Latency{time.Duration(l.FirstToken), time.Duration(l.PerToken), l.Sigma})
 		return nil
 	}))
+	s.limitRoutes(mux)
 	mux.HandleFunc("POST /fake/reset", func(w http.ResponseWriter, _ *http.Request) {
 		s.Reset()
 		w.WriteHeader(http.StatusNoContent)
 	})
+}
+
+// limitRoutes are the endpoints of limits, and of what to hold against them.
+func (s *Server) limitRoutes(mux *http.ServeMux) {
+	mux.HandleFunc("PUT /fake/usage", steer(func(u wireUsage) error {
+		if err := u.Validate(); err != nil {
+			return err
+		}
+		s.plan.setUsage(u.Model, u.Usage)
+		return nil
+	}))
+	mux.HandleFunc("GET /fake/limits", func(w http.ResponseWriter, _ *http.Request) { answerJSON(w, s.ledger.currentLimits()) })
+	mux.HandleFunc("PUT /fake/limits", steer(func(all []Limit) error {
+		if err := validateLimits(all); err != nil {
+			return err
+		}
+		s.ledger.setLimits(all)
+		return nil
+	}))
+	mux.HandleFunc("GET /fake/arrivals", func(w http.ResponseWriter, r *http.Request) {
+		all := s.Arrivals(r.URL.Query().Get("model"))
+		millis := make([]int64, len(all))
+		for i, at := range all {
+			millis[i] = at.UnixMilli()
+		}
+		answerJSON(w, millis)
+	})
+}
+
+type wireUsage struct {
+	Model string `json:"model"`
+	Usage
 }
 
 type wireScript struct {

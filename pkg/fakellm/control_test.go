@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -79,6 +80,7 @@ func TestAFaultSurvivesItsJSON(t *testing.T) {
 	want := fakellm.Fault{
 		Model: "m", Key: "k", Match: "x", Kind: "429", Rate: 0.5, First: 2, RetryAfter: 1500 * time.Millisecond, Form: "ms",
 		After: 3, Every: time.Second, Count: 4, Tokens: 5, Bytes: 6, Message: "no",
+		Header: map[string]string{"X-Should-Retry": "false"},
 	}
 	data, err := json.Marshal(want)
 	if err != nil {
@@ -88,7 +90,9 @@ func TestAFaultSurvivesItsJSON(t *testing.T) {
 	if err := json.Unmarshal(data, &got); err != nil {
 		t.Fatal(err)
 	}
-	equal(t, string(data), got, want)
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%s: got %+v, want %+v", data, got, want)
+	}
 	b := setup(t, fakellm.Options{Faults: []fakellm.Fault{want}})
 	equal(t, "faults", b.control(t, "GET", "/fake/faults", "").body, "["+string(data)+"]")
 }
@@ -101,6 +105,41 @@ func TestALifeOfServersLeavesNothingBehind(t *testing.T) {
 		}
 		if errors.Join(s.Close(), s.Close()) != nil {
 			t.Error("Close failed")
+		}
+	}
+}
+
+func TestLimitsAndUsageAreSteeredOverHTTP(t *testing.T) {
+	t.Parallel()
+	b := setup(t, fakellm.Options{})
+	const all = `[{"model":"m","requests":9,"tokens":1000,"concurrency":2,"window":"1h0m0s","headers":true},{"requests":3,"window":"1m0s"}]`
+	r := b.control(t, "PUT", "/fake/limits", strings.Replace(all, `,"window":"1m0s"`, "", 1))
+	equal(t, r.body, r.status, http.StatusNoContent)
+	equal(t, "limits", b.control(t, "GET", "/fake/limits", "").body, all)
+	for body, want := range map[string]string{`[{"model":"m"}]`: "none of requests", `[{"request":1}]`: `unknown field \"request\"`, `{}`: "cannot unmarshal"} {
+		r = b.control(t, "PUT", "/fake/limits", body)
+		equal(t, body, r.status, http.StatusBadRequest)
+		contains(t, body, r.body, want)
+	}
+	equal(t, "limits of before", b.control(t, "GET", "/fake/limits", "").body, all)
+	equal(t, "usage", b.control(t, "PUT", "/fake/usage", `{"model":"m","input":600,"output":300}`).status, http.StatusNoContent)
+	equal(t, "negative usage", b.control(t, "PUT", "/fake/usage", `{"model":"m","input":-1}`).status, http.StatusBadRequest)
+
+	before := time.Now().UnixMilli()
+	equal(t, "first", b.statusOf(t, "x", "m"), 200)
+	equal(t, "another model", b.statusOf(t, "x", "n"), 200)
+	equal(t, "second", b.statusOf(t, "x", "m"), 429)
+	after := time.Now().UnixMilli()
+	for path, want := range map[string]int{"": 3, "?model=m": 2, "?model=n": 1, "?model=none": 0} {
+		var arrivals []int64
+		if err := json.Unmarshal([]byte(b.control(t, "GET", "/fake/arrivals"+path, "").body), &arrivals); err != nil || arrivals == nil {
+			t.Fatal(arrivals, err)
+		}
+		equal(t, path, len(arrivals), want)
+		for _, at := range arrivals {
+			if at < before || at > after {
+				t.Errorf("%s: %d is not in %d to %d", path, at, before, after)
+			}
 		}
 	}
 }

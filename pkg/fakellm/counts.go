@@ -19,6 +19,9 @@ const (
 	// OutcomeRejected: not a request that could be answered (400), a key that is not one of Options.Keys
 	// (401), a model that is not one of Options.Models (404). These are no calls of an input.
 	OutcomeRejected = "rejected"
+	// OutcomeLimited: refused with a 429 because of a Limit, not of a fault. These are no calls of an input
+	// either: nothing was paid for.
+	OutcomeLimited = "limited"
 )
 
 // Counts is a copy of what the server counted since its start or Reset.
@@ -56,7 +59,7 @@ type Request struct {
 	Key   string    `json:"key,omitempty"`
 	// Nonce is the input's; "" for a rejected call.
 	Nonce string `json:"nonce,omitempty"`
-	// Kind is the fault that struck, "ok", or "rejected".
+	// Kind is the fault that struck, "ok", "rejected" or "limited".
 	Kind string `json:"kind"`
 	// Header lacks the API key.
 	Header http.Header `json:"header"`
@@ -74,10 +77,14 @@ const (
 	maxNonces       = 1 << 20
 )
 
-// ledger counts. Everything in it is guarded by mu.
+// ledger counts, and lets in or refuses by what it counted. Everything in it is guarded by mu, so that
+// calls have one order in limits, timeline and records.
 type ledger struct {
+	start         time.Time // where its clock has 0; not guarded
 	mu            sync.Mutex
 	last          uint64
+	limits        limits
+	timeline      timeline
 	all           *Tally
 	models, keys  map[string]*Tally
 	nonces        map[uint64]inputCalls
@@ -101,15 +108,19 @@ type arrival struct {
 	path, model, key string
 	header           http.Header
 	body             []byte
-	at               time.Time
 	nonce            uint64
+	promptTokens     int
 	maxTokens        int
 	rejected         bool
 }
 
 // entry is what the ledger says of a call that began.
 type entry struct {
-	n uint64
+	n  uint64
+	at time.Time
+	// limited is why a limit refuses the call; nil: it does not. Else the call is to leave the gauges.
+	limited *refusal
+	gauges  []*gauge
 	// number counts the input's calls; lastMaxTokens is the bound that the one before had.
 	number, lastMaxTokens int
 	inFlight              int
@@ -117,7 +128,7 @@ type entry struct {
 }
 
 func newLedger() *ledger {
-	l := &ledger{}
+	l := &ledger{start: time.Now()}
 	l.clear()
 	return l
 }
@@ -128,12 +139,14 @@ func (l *ledger) clear() {
 	l.models, l.keys = map[string]*Tally{}, map[string]*Tally{}
 	l.nonces, l.order, l.forgotten = map[uint64]inputCalls{}, nil, 0
 	l.firstRecorded = l.last + 1
+	l.timeline = timeline{}
 }
 
-func (l *ledger) reset() {
+func (l *ledger) reset(all []Limit) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.clear()
+	l.limits = newLimits(all)
 	l.wake()
 }
 
@@ -141,7 +154,9 @@ func (l *ledger) begin(a arrival) entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.last++
-	e := entry{n: l.last, tallies: [3]*Tally{l.all, tallyOf(l.models, a.model), tallyOf(l.keys, a.key)}}
+	now := l.now()
+	e := entry{n: l.last, at: l.start.Add(now), tallies: [3]*Tally{l.all, tallyOf(l.models, a.model), tallyOf(l.keys, a.key)}}
+	l.timeline.add(sighting{now, e.tallies[1]})
 	for _, t := range e.tallies {
 		t.Calls++
 		t.InFlight++
@@ -149,14 +164,20 @@ func (l *ledger) begin(a arrival) entry {
 	}
 	e.inFlight = l.all.InFlight
 	if !a.rejected {
+		e.gauges, e.limited = l.limits.admit(a.model, a.promptTokens, now)
+	}
+	if !a.rejected && e.limited == nil {
 		before := l.nonces[a.nonce]
 		e.number, e.lastMaxTokens = int(before.calls)+1, int(before.maxTokens)
 		l.remember(a.nonce, inputCalls{before.calls + 1, int32(a.maxTokens)})
 	}
-	l.record(e.n, a)
+	l.record(&e, a)
 	l.wake()
 	return e
 }
+
+// now is the ledger's clock, which only goes forward.
+func (l *ledger) now() time.Duration { return time.Since(l.start) }
 
 func (l *ledger) remember(nonce uint64, c inputCalls) {
 	if _, known := l.nonces[nonce]; !known {
@@ -172,16 +193,18 @@ func (l *ledger) remember(nonce uint64, c inputCalls) {
 	l.nonces[nonce] = c
 }
 
-func (l *ledger) record(n uint64, a arrival) {
-	r := &l.requests[n%maxRequests]
+func (l *ledger) record(e *entry, a arrival) {
+	r := &l.requests[e.n%maxRequests]
 	r.body = append(r.body[:0], a.body[:min(len(a.body), maxRecordedBody)]...)
 	r.nonce = a.nonce
 	r.Request = Request{
-		N: n, At: a.at, Path: a.path, Model: a.model, Key: a.key, Kind: KindOK, Header: a.header,
+		N: e.n, At: e.at, Path: a.path, Model: a.model, Key: a.key, Kind: KindOK, Header: a.header,
 		Truncated: len(a.body) > maxRecordedBody,
 	}
 	if a.rejected {
 		r.Kind = OutcomeRejected
+	} else if e.limited != nil {
+		r.Kind = OutcomeLimited
 	}
 }
 
@@ -194,7 +217,23 @@ func (l *ledger) struck(n uint64, kind string) {
 	}
 }
 
-func (l *ledger) end(e entry, outcome string, disconnected bool) {
+// settle takes a call off its limits, with the tokens of its answer. It is called before the answer's end is
+// sent, so that a client that waited for it is not refused because of it. A second time does nothing.
+func (l *ledger) settle(e *entry, tokens int) {
+	if len(e.gauges) == 0 {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	for _, g := range e.gauges {
+		g.leave(tokens, now)
+	}
+	e.gauges = nil
+}
+
+func (l *ledger) end(e *entry, outcome string, disconnected bool) {
+	l.settle(e, 0)
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, t := range e.tallies {
@@ -217,12 +256,13 @@ func (l *ledger) wake() {
 
 func (l *ledger) counts() Counts {
 	l.mu.Lock()
-	defer l.mu.Unlock()
 	c := Counts{
 		Tally: l.all.clone(), Models: cloneTallies(l.models), Keys: cloneTallies(l.keys),
 		Nonces: make(map[string]int, len(l.nonces)), Forgotten: l.forgotten,
 	}
-	for nonce, calls := range l.nonces {
+	nonces := maps.Clone(l.nonces)
+	l.mu.Unlock() // before the dear part: a waiter asks at each call, and calls wait for the lock
+	for nonce, calls := range nonces {
 		c.Nonces[formatNonce(nonce)] = int(calls.calls)
 	}
 	return c
@@ -272,6 +312,24 @@ func (l *ledger) await(ctx context.Context, holds func(Counts) bool) error {
 			return context.Cause(ctx)
 		}
 	}
+}
+
+func (l *ledger) setLimits(all []Limit) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.limits = newLimits(all)
+}
+
+func (l *ledger) currentLimits() []Limit {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.limits.list()
+}
+
+func (l *ledger) allowances(model string) (requests, tokens *allowance, concerned bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.limits.allowances(model, l.now())
 }
 
 func (l *ledger) modelNames() []string {

@@ -11,7 +11,8 @@
 //
 //	GET  /fake/counts      GET /fake/requests[?model=]      POST /fake/reset
 //	GET  /fake/faults      PUT /fake/faults                 POST /fake/script
-//	PUT  /fake/answers     PUT /fake/latency
+//	PUT  /fake/answers     PUT /fake/latency                PUT  /fake/usage
+//	GET  /fake/limits      PUT /fake/limits                 GET  /fake/arrivals[?model=]
 //
 // # Answers
 //
@@ -30,13 +31,38 @@
 // reason length. Literal answers ([Server.SetAnswer]) are never cut; {{nonce}} in one becomes the nonce.
 //
 // Usage is characters divided by four, at least 1, of all message texts and of the answer's: no tokenizer.
-// One such token is one chunk of a stream, unless Options.TokensPerChunk says more.
+// [Server.SetUsage] makes it say, and limits count, something else. One such token is one chunk of a stream,
+// unless Options.TokensPerChunk says more.
 //
 // Schemas: type, enum, const, (exclusive) minimum and maximum, multipleOf, minLength, maxLength, pattern
 // (those that Go's regexp understands), format, items, prefixItems, minItems, maxItems, uniqueItems,
 // properties, required, additionalProperties, minProperties, maxProperties, allOf, anyOf and oneOf (the
 // first branch that fits), and $ref within the document. if, not, contains, dependencies, propertyNames and
 // patternProperties are read over. n above 1 and tools are ignored.
+//
+// # Limits
+//
+// A [Limit] is on requests, tokens and concurrency, of one model or of all together. A call that exceeds one
+// gets a 429 at once, in OpenAI's shape with code rate_limit_exceeded, before any fault has its turn:
+//
+//	exceeded               type      Retry-After (seconds, rounded up) and retry-after-ms
+//	requests               requests  when the oldest call leaves the window
+//	tokens                 tokens    when enough tokens left the window for the prompt
+//	tokens, by one prompt  tokens    not said: it never fits
+//	concurrency            requests  not said: nobody knows
+//
+// The windows slide: a call or a token counts from its moment until Window later, to the nanosecond. Refused
+// calls count against no window. A prompt's tokens count when its call arrives, an answer's when its end is
+// sent; a call is refused when what was used and its prompt are more than the limit. A call that was let in
+// counts whatever fault it then gets. Its place under a limit on concurrency is free just before the answer's
+// end is sent; of one that its client leaves, as soon as the server sees that.
+//
+// The counts have the refused calls under the outcome "limited", not "429". They use up no script and no
+// literal answer, and are no calls of an input: Counts.Nonces and Fault.First do not count them.
+//
+// Headers of a [Limit] says it in x-ratelimit-{limit,remaining,reset}-{requests,tokens}, on errors and streams
+// too; reset is a Go duration like 59.123s, until the whole window is empty. Models that no limit is about
+// get such headers with numbers far from any limit.
 //
 // # Faults
 //
@@ -90,6 +116,7 @@
 //	huge                  the answer and filler up to Bytes                           Bytes (1 MiB + 64 KiB)
 //
 // With Every, hang_headers and silence send a comment each Every: a connection that looks alive and says
-// nothing. Message replaces the message of errors that have OpenAI's shape, too. Streams on Azure's path
-// begin with a chunk without choices, as there.
+// nothing. Message replaces the message of errors that have OpenAI's shape, too. Header adds or replaces
+// response headers of any kind that sends some, "ok" too. Streams on Azure's path begin with a chunk without
+// choices, as there.
 package fakellm

@@ -5,8 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 )
 
 // The kinds of fault; the package documentation says what each looks like on the wire.
@@ -104,6 +107,9 @@ type Fault struct {
 	Bytes int
 	// Message replaces an error's or a refusal's words.
 	Message string
+	// Header are response headers to send with whatever has headers, in place of those of the same name but
+	// for Content-Type; "" sends none of that name.
+	Header map[string]string
 }
 
 // wireFault is Fault as JSON has it.
@@ -122,13 +128,15 @@ type wireFault struct {
 	Tokens     int     `json:"tokens,omitempty"`
 	Bytes      int     `json:"bytes,omitempty"`
 	Message    string  `json:"message,omitempty"`
+
+	Header map[string]string `json:"header,omitempty"`
 }
 
 // MarshalJSON implements json.Marshaler.
 func (f Fault) MarshalJSON() ([]byte, error) {
 	return json.Marshal(wireFault{
 		f.Model, f.Key, f.Match, f.Kind, f.Rate, f.First, span(f.RetryAfter), f.Form,
-		f.After, span(f.Every), f.Count, f.Tokens, f.Bytes, f.Message,
+		f.After, span(f.Every), f.Count, f.Tokens, f.Bytes, f.Message, f.Header,
 	})
 }
 
@@ -144,7 +152,7 @@ func (f *Fault) UnmarshalJSON(data []byte) error {
 	}
 	*f = Fault{
 		w.Model, w.Key, w.Match, w.Kind, w.Rate, w.First, time.Duration(w.RetryAfter), w.Form,
-		w.After, time.Duration(w.Every), w.Count, w.Tokens, w.Bytes, w.Message,
+		w.After, time.Duration(w.Every), w.Count, w.Tokens, w.Bytes, w.Message, w.Header,
 	}
 	return nil
 }
@@ -164,7 +172,28 @@ func (f Fault) Validate() error {
 	if min(f.First, f.After, f.Count, f.Tokens, f.Bytes) < 0 || min(f.RetryAfter, f.Every) < 0 {
 		errs = append(errs, fmt.Errorf("fault %q has a negative parameter", f.Kind))
 	}
+	for name, value := range f.Header {
+		if !isHeaderName(name) || strings.ContainsFunc(value, unicode.IsControl) {
+			errs = append(errs, fmt.Errorf("%q: %q of fault %q is no header", name, value, f.Kind))
+		}
+	}
 	return errors.Join(errs...)
+}
+
+// isHeaderName is true for a token of RFC 9110: net/http silently leaves out other names.
+func isHeaderName(name string) bool {
+	return name != "" && !strings.ContainsFunc(name, func(r rune) bool {
+		return r <= ' ' || r > '~' || strings.ContainsRune(`"(),/:;<=>?@[\]{}`, r)
+	})
+}
+
+// cloneFaults lets the caller change its own.
+func cloneFaults(faults []Fault) []Fault {
+	all := slices.Clone(faults)
+	for i := range all {
+		all[i].Header = maps.Clone(all[i].Header)
+	}
+	return all
 }
 
 func validateFaults(faults []Fault) error {

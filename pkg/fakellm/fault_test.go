@@ -340,3 +340,21 @@ func TestAFaultThatIsNoneIsRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestAFaultSendsItsHeadersWhateverItsStatus(t *testing.T) {
+	t.Parallel()
+	b := setup(t, fakellm.Options{})
+	header := map[string]string{"x-should-retry": "false", "X-RateLimit-Reset-Requests": "1s", "anthropic-ratelimit-requests-remaining": "0", "Retry-After": "17", "openai-version": ""}
+	for _, kind := range []string{"ok", "429", "401", "502", "html", "error_body", "off_schema", "no_done", "cut"} {
+		b.SetFaults(fakellm.Fault{Kind: kind, Header: header, RetryAfter: 3 * time.Second})
+		for _, stream := range []bool{false, true} {
+			h := b.chat(t, ask("x", object{"stream": stream})).header
+			for name, want := range header {
+				equal(t, kind+" "+name, h.Get(name), want)
+			}
+		}
+	}
+	for name, value := range map[string]string{"x retry": "1", "": "1", "x-é": "1", "x-retry": "1\r\nx-other: 2"} {
+		mustPanic(t, name, func() { b.SetFaults(fakellm.Fault{Kind: "429", Header: map[string]string{name: value}}) })
+	}
+}

@@ -18,8 +18,9 @@ func (c *call) plain(a answer) {
 	if !c.pause(c.first) || !c.pause(c.perToken*time.Duration(tokens-1)) {
 		return
 	}
+	said := c.answerTokens(a)
 	c.plainHeaders()
-	c.appendCompletion(a, tokens)
+	c.appendCompletion(a, said)
 	switch c.fault.Kind {
 	case KindSilence, KindCut, KindReset:
 		c.out.Truncate(c.out.Len() / 2)
@@ -32,8 +33,9 @@ func (c *call) plain(a answer) {
 			c.resetConnection()
 		}
 	case KindDrip:
-		c.dripBody(tokens)
+		c.dripBody(tokens, said)
 	default:
+		c.ledger.settle(&c.entry, said)
 		c.write()
 	}
 }
@@ -43,8 +45,8 @@ func (c *call) plainHeaders() {
 	c.w.Header()["Content-Type"] = []string{contentJSON}
 }
 
-// dripBody sends the body in n pieces.
-func (c *call) dripBody(n int) {
+// dripBody sends the body in n pieces; said are the tokens of its usage.
+func (c *call) dripBody(n, said int) {
 	body := append([]byte(nil), c.out.Bytes()...)
 	c.out.Reset()
 	_, every := c.pace()
@@ -53,6 +55,9 @@ func (c *call) dripBody(n int) {
 		piece := body[:min(size, len(body))]
 		body = body[len(piece):]
 		c.out.Write(piece)
+		if len(body) == 0 {
+			c.ledger.settle(&c.entry, said)
+		}
 		if !c.flush() || len(body) > 0 && !c.pause(every) {
 			return
 		}

@@ -1,6 +1,7 @@
 package fakellm
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +15,21 @@ type plan struct {
 	faults  []Fault
 	scripts map[string][]Fault
 	answers map[string][]string
+	usages  map[string]Usage
+}
+
+// Usage is how many tokens a call is said to have taken; 0: as many as its texts amount to.
+type Usage struct {
+	Input  int `json:"input"`
+	Output int `json:"output"`
+}
+
+// Validate returns what is wrong with the usage.
+func (u Usage) Validate() error {
+	if min(u.Input, u.Output) < 0 {
+		return fmt.Errorf("the usage has negative tokens: %d, %d", u.Input, u.Output)
+	}
+	return nil
 }
 
 // trial is what decides which fault strikes a call.
@@ -33,32 +49,52 @@ func newPlan(seed uint64, faults []Fault) *plan {
 func (p *plan) reset(faults []Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.faults = slices.Clone(faults)
-	p.scripts, p.answers = map[string][]Fault{}, map[string][]string{}
+	p.faults = cloneFaults(faults)
+	p.scripts, p.answers, p.usages = map[string][]Fault{}, map[string][]string{}, map[string]Usage{}
 }
 
 func (p *plan) setFaults(faults []Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.faults = slices.Clone(faults)
+	p.faults = cloneFaults(faults)
 }
 
 func (p *plan) currentFaults() []Fault {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return slices.Clone(p.faults)
+	return cloneFaults(p.faults)
 }
 
 func (p *plan) script(model string, faults []Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.scripts[model] = slices.Clone(faults)
+	p.scripts[model] = cloneFaults(faults)
 }
 
 func (p *plan) setAnswers(model string, answers []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.answers[model] = slices.Clone(answers)
+}
+
+func (p *plan) setUsage(model string, u Usage) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if u == (Usage{}) {
+		delete(p.usages, model)
+	} else {
+		p.usages[model] = u
+	}
+}
+
+// usage returns the usage that was set for the model, or for all with "".
+func (p *plan) usage(model string) Usage {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if u, ok := p.usages[model]; ok {
+		return u
+	}
+	return p.usages[""]
 }
 
 // strike returns the call's fault; its Kind is "ok" when none strikes.

@@ -1,7 +1,6 @@
 package fakellm
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +25,8 @@ type Options struct {
 	Seed uint64
 	// Faults hold from the start.
 	Faults []Fault
+	// Limits hold from the start.
+	Limits []Limit
 	// Keys are the API keys that are let in; none: everybody is.
 	Keys []string
 	// Models are the models that exist, others are 404; none: every name does.
@@ -66,7 +67,8 @@ type Server struct {
 	memory  *memory
 	schemas *schemas
 	latency atomic.Pointer[Latency]
-	buffers sync.Pool
+	bodies  sync.Pool
+	outs    sync.Pool
 
 	serving sync.WaitGroup
 	closing sync.Once
@@ -83,7 +85,7 @@ func Start(o Options) (*Server, error) {
 	if o.Addr == "" {
 		o.Addr = "127.0.0.1:0"
 	}
-	if err := validateFaults(o.Faults); err != nil {
+	if err := errors.Join(validateFaults(o.Faults), validateLimits(o.Limits)); err != nil {
 		return nil, fmt.Errorf("start the simulated provider: %w", err)
 	}
 	listener, err := net.Listen("tcp", o.Addr)
@@ -94,9 +96,10 @@ func Start(o Options) (*Server, error) {
 		opts: o, listener: listener,
 		prefix: formatNonce(scramble(uint64(time.Now().UnixNano()))),
 		plan:   newPlan(o.Seed, o.Faults), ledger: newLedger(), memory: newMemory(), schemas: newSchemas(),
-		buffers: sync.Pool{New: func() any { return new(bytes.Buffer) }},
-		closed:  make(chan struct{}),
+		bodies: buffers(), outs: buffers(),
+		closed: make(chan struct{}),
 	}
+	s.ledger.setLimits(o.Limits)
 	s.latency.Store(&o.Latency)
 	base, cancel := context.WithCancel(context.Background())
 	s.hangUp = cancel
@@ -179,7 +182,7 @@ func (s *Server) isClosed() bool {
 // fault in the list that strikes a call is the one that it gets. It panics on a fault that Validate
 // refuses: a misspelt kind would silently be no fault.
 func (s *Server) SetFaults(f ...Fault) {
-	mustBeValid(f)
+	must(validateFaults(f))
 	s.plan.setFaults(f)
 }
 
@@ -187,12 +190,27 @@ func (s *Server) SetFaults(f ...Fault) {
 // "ok" is a good answer. Then the faults hold again. It replaces what is left of the model's script;
 // model "" is for calls to models without a script of their own. It panics as SetFaults does.
 func (s *Server) Script(model string, kinds ...Fault) {
-	mustBeValid(kinds)
+	must(validateFaults(kinds))
 	s.plan.script(model, kinds)
 }
 
-func mustBeValid(faults []Fault) {
-	if err := validateFaults(faults); err != nil {
+// SetLimits replaces the limits while the server runs; none: all calls are let in. Nothing counts against
+// the new ones at first, calls in flight neither. It panics on a limit that Validate refuses.
+func (s *Server) SetLimits(l ...Limit) {
+	must(validateLimits(l))
+	s.ledger.setLimits(l)
+}
+
+// SetUsage sets the tokens that answers of a model tell, and that limits count, whatever their texts; it
+// holds for calls that start from now on. The zero Usage: what the texts amount to. Model "" is for models
+// without a usage of their own. It panics on a usage that Validate refuses.
+func (s *Server) SetUsage(model string, u Usage) {
+	must(u.Validate())
+	s.plan.setUsage(model, u)
+}
+
+func must(err error) {
+	if err != nil {
 		panic("fakellm: " + err.Error())
 	}
 }
@@ -209,6 +227,11 @@ func (s *Server) SetLatency(l Latency) { s.latency.Store(&l) }
 // Counts returns a copy of what was counted.
 func (s *Server) Counts() Counts { return s.ledger.counts() }
 
+// Arrivals returns when the calls for a model, or all with "", were read, oldest first: those that Counts has
+// as Calls, whatever became of them, so the refused ones too. Of the server's calls it knows the last
+// 1,048,576.
+func (s *Server) Arrivals(model string) []time.Time { return s.ledger.arrivals(model) }
+
 // Requests returns the calls for a model, or all with "", oldest first; at most the server's last 1000.
 func (s *Server) Requests(model string) []Request { return s.ledger.tail(model) }
 
@@ -218,11 +241,11 @@ func (s *Server) Await(ctx context.Context, holds func(Counts) bool) error {
 	return s.ledger.await(ctx, holds)
 }
 
-// Reset puts the server into the state after Start, but for the numbering of calls: no counts, scripts or
-// literal answers, and the faults and latency of Options. Calls in flight go on uncounted.
+// Reset puts the server into the state after Start, but for the numbering of calls: no counts, scripts,
+// literal answers or usages, and the faults, limits and latency of Options. Calls in flight go on uncounted.
 func (s *Server) Reset() {
 	s.plan.reset(s.opts.Faults)
-	s.ledger.reset()
+	s.ledger.reset(s.opts.Limits)
 	s.memory.reset()
 	s.latency.Store(&s.opts.Latency)
 }

@@ -254,3 +254,13 @@ func numeric() object {
 func formatOf(schema any) object {
 	return object{"type": "json_schema", "json_schema": object{"name": "out", "strict": true, "schema": schema}}
 }
+
+func mustPanic(t *testing.T, what string, do func()) {
+	t.Helper()
+	defer func() {
+		if recover() == nil {
+			t.Errorf("%s: it is taken", what)
+		}
+	}()
+	do()
+}

@@ -50,12 +50,14 @@ func (c *call) stream(a answer) {
 		}
 		e.finish(a.finish)
 	}
+	said := c.answerTokens(a)
 	if e.usage {
-		e.total(c.promptTokens, countTokens(a.text()))
+		e.total(c.promptTokens, said)
 	}
 	if c.fault.Kind != KindNoDone {
 		c.out.WriteString("data: [DONE]\n\n")
 	}
+	c.ledger.settle(&c.entry, said)
 	c.write()
 }
 

@@ -55,7 +55,10 @@ type Error struct {
 	Reasons []Reason
 	// After is how long a Retry or a Park waits at least. 0: no wait.
 	After time.Duration
-	Cause error
+	// AsItCame says of a Park that nothing was done for the job: if it was parked before, its message is
+	// handed back instead of being stored anew.
+	AsItCame bool
+	Cause    error
 }
 
 // Error implements error: for logs, not for clients.
@@ -81,8 +84,13 @@ func RetryAfter(wait time.Duration, code Code, message string, cause error) *Err
 }
 
 // ParkFor returns an error whose job waits, at least for wait, behind the others of its model.
-func ParkFor(wait time.Duration, code Code, message string) *Error {
-	return &Error{Fate: Park, Code: code, Message: message, After: wait}
+func ParkFor(wait time.Duration, code Code, message string, cause error) *Error {
+	return &Error{Fate: Park, Code: code, Message: message, After: wait, Cause: cause}
+}
+
+// ParkAgain does for a job that nothing was done for since it came.
+func ParkAgain(wait time.Duration, code Code, message string) *Error {
+	return &Error{Fate: Park, Code: code, Message: message, After: wait, AsItCame: true}
 }
 
 // DivertTo fallback: this stage can do no more for the job.

@@ -28,6 +28,12 @@ type Worker interface {
 	Run(ctx context.Context) error
 }
 
+// Puller is a Handler that has inboxes beside its Definition's, which depend on what is loaded: one a model,
+// say. The runner makes their consumers when it starts.
+type Puller interface {
+	Inboxes() []Inbox
+}
+
 // Rescuer is a Handler of an inbox whose messages are no jobs (Inbox.Decode). When such a message panics or
 // is poisonous, Rescue makes of it, without reading more than it must, a job that can be told of: nil, and
 // the run goes to fallback. An error with fate Elsewhere: there is nobody to tell, the message is kept raw.
@@ -40,7 +46,7 @@ type Rescuer interface {
 type Definition struct {
 	// Name is the stage's one name: folder, subject token, consumer, NATS user, label.
 	Name string
-	// Inboxes are where it pulls from; none: the stage's own literal subject.
+	// Inboxes are where it pulls from; none: Lanes.
 	Inboxes []Inbox
 	// SendsOn names the stages, besides the next in the pipeline, that a handler may set in job.To.
 	SendsOn []string
@@ -57,6 +63,9 @@ type Definition struct {
 	New func(*Env) (Handler, error)
 }
 
+// DefaultHeldBytes bounds what one inbox holds in a process.
+const DefaultHeldBytes = 24 << 20
+
 // DefaultSlots is how many jobs a stage handles at once in one process.
 const DefaultSlots = 128
 
@@ -66,16 +75,35 @@ type Inbox struct {
 	Stream, Subject, Consumer string
 	// Slots is how many of its messages are handled at once; 0: the stage's.
 	Slots int
+	// HeldBytes bounds what its messages take in one process; 0: DefaultHeldBytes.
+	HeldBytes int
 	// Decode makes a job of a message that is not a job's JSON. nil: the message is a job.
 	Decode func(data []byte, a job.Arrival) (*job.Job, error)
 	// Gate, when set, says how many more messages may be taken now. nil: as many as there are slots.
 	Gate func(env *Env) Gate
 }
 
-// Gate holds an inbox back. Open is asked before each pull request and granted at most n messages;
-// Returned takes back what was granted and not delivered.
+// batchSlots is how many batch jobs a stage handles at once in one process: few, so that however many wait,
+// an interactive job finds the machine nearly free. What a stage does for a job takes a millisecond or less;
+// the stage that calls models has slots of its own.
+const batchSlots = 8
+
+// Lanes are a stage's usual inboxes: one a lane.
+func Lanes(name string, slots int) []Inbox {
+	in := func(lane string, slots int) Inbox {
+		return Inbox{
+			Stream: broker.StageStream(name), Subject: broker.StageSubject(name, lane),
+			Consumer: broker.StageConsumer(name, lane), Slots: slots,
+		}
+	}
+	return []Inbox{in(job.Interactive, slots), in(job.Batch, min(slots, batchSlots))}
+}
+
+// Gate holds an inbox back. Open is asked before each pull request and grants at most n messages beside the
+// out that are held, or asked for, already. Returned takes back what was granted and not delivered, or handed
+// back.
 type Gate interface {
-	Open(n int) int
+	Open(n, out int) int
 	Returned(n int)
 }
 

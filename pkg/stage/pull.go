@@ -24,9 +24,9 @@ const (
 	refusedPause = 150 * time.Millisecond
 	// gatePause follows a gate that granted nothing.
 	gatePause = 50 * time.Millisecond
-	// maxHeldBytes bounds what one inbox has in this process. All inboxes of a process share a connection, and
+	// maxAskedBytes bounds what one inbox may be sent at once. All inboxes of a process share a connection, and
 	// the server closes one that leaves more than its max_pending (512 MB) unread.
-	maxHeldBytes = 24 << 20
+	maxAskedBytes = 24 << 20
 )
 
 // puller takes messages from one inbox, as many as there are free slots.
@@ -39,6 +39,7 @@ type puller struct {
 	work    *sync.WaitGroup // counts what was delivered and has not returned
 	m       *metrics
 	request string // the subject of pull requests
+	made    bool   // its consumer is made by the stage itself
 
 	mu      sync.Mutex
 	windows [windows]*window
@@ -117,7 +118,7 @@ func (p *puller) pull() {
 			return // what is released asks again
 		}
 		if p.gate != nil {
-			if want = p.gate.Open(want); want == 0 {
+			if want = p.gate.Open(want, len(p.held)+asked); want == 0 {
 				p.again(gatePause)
 				return
 			}
@@ -136,7 +137,11 @@ func (p *puller) room(asked int) int {
 	if p.size == 0 {
 		return p.slots
 	}
-	fit := (maxHeldBytes-p.bytes)/p.size - asked
+	most := p.inbox.HeldBytes
+	if most == 0 {
+		most = DefaultHeldBytes
+	}
+	fit := min(most-p.bytes, maxAskedBytes)/p.size - asked
 	if len(p.held)+asked == 0 {
 		fit = max(fit, 1)
 	}

@@ -11,7 +11,7 @@ func TestAnInboxAsksForAsManyMessagesAsFitItsShareOfTheMemory(t *testing.T) {
 		want  int
 	}{
 		"nothing is known":           {nil, 0, 256},
-		"small ones":                 {[]int{2000, 2000}, 0, maxHeldBytes/2000 - 2},
+		"small ones":                 {[]int{2000, 2000}, 0, DefaultHeldBytes/2000 - 2},
 		"a large one":                {[]int{mb}, 0, 23},
 		"a large one, some asked":    {[]int{mb}, 20, 3},
 		"as much as may be":          {[]int{12 * mb, 12 * mb}, 0, 0},
@@ -32,7 +32,7 @@ func TestAnInboxAsksForAsManyMessagesAsFitItsShareOfTheMemory(t *testing.T) {
 
 func TestAnInboxThatHoldsNothingAlwaysAsksForOne(t *testing.T) {
 	t.Parallel()
-	p := &puller{slots: 256, held: map[uint64]*held{}, size: 2 * maxHeldBytes}
+	p := &puller{slots: 256, held: map[uint64]*held{}, size: 2 * DefaultHeldBytes}
 	if got := p.room(0); got != 1 {
 		t.Errorf("room for %d", got)
 	}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 
-	"spillway/pkg/broker"
 	"spillway/pkg/job"
 )
 
@@ -14,19 +13,13 @@ type route struct {
 	next  string   // the next stage of the main line
 	ends  bool     // the main line ends here
 	named []string // stages that a handler may name
-	lanes map[string]bool
 }
 
 // newRoute finds the next stage on the main line behind self. Stages aside of it are passed over.
 func newRoute(defs []Definition, self string) route {
-	r := route{self: self, lanes: map[string]bool{}}
+	r := route{self: self}
 	seen := false
 	for _, d := range defs {
-		for _, in := range inboxesOf(d) {
-			if in.Subject == broker.LaneSubject(d.Name, job.Batch) {
-				r.lanes[d.Name] = true
-			}
-		}
 		switch {
 		case d.Name == self:
 			seen = true
@@ -53,12 +46,4 @@ func (r route) target(j *job.Job) (string, error) {
 		return j.To, nil
 	}
 	return "", fmt.Errorf("%s may not send to %s", r.self, j.To)
-}
-
-// subject is the inbox of a stage for a lane.
-func (r route) subject(stage, lane string) string {
-	if r.lanes[stage] {
-		return broker.LaneSubject(stage, lane)
-	}
-	return broker.StageSubject(stage)
 }

@@ -68,17 +68,40 @@ func NewRunner(defs []Definition, name string, env *Env, grace time.Duration) (*
 	}
 	r.work, r.giveUp = context.WithCancelCause(context.Background())
 	for _, in := range inboxesOf(def) {
-		slots := in.Slots
-		if slots == 0 {
-			slots = slotsOf(def)
+		r.pull(in)
+	}
+	if more, ok := handler.(Puller); ok {
+		for _, in := range more.Inboxes() {
+			r.pull(in).made = true
 		}
-		var gate Gate
-		if in.Gate != nil {
-			gate = in.Gate(&own)
-		}
-		r.pullers = append(r.pullers, newPuller(env.Conn, in, gate, slots, r.m, &r.inFlight, r.accept))
 	}
 	return r, nil
+}
+
+// pull adds an inbox.
+func (r *Runner) pull(in Inbox) *puller {
+	slots := in.Slots
+	if slots == 0 {
+		slots = slotsOf(r.def)
+	}
+	var gate Gate
+	if in.Gate != nil {
+		gate = in.Gate(r.env)
+	}
+	p := newPuller(r.env.Conn, in, gate, slots, r.m, &r.inFlight, r.accept)
+	r.pullers = append(r.pullers, p)
+	return p
+}
+
+// makeTimeout bounds the making of one consumer: who may not gets no answer.
+const makeTimeout = 30 * time.Second
+
+// makeInbox makes the consumer of an inbox that is the stage's own to make.
+func (r *Runner) makeInbox(ctx context.Context, p *puller) error {
+	ctx, cancel := context.WithTimeout(ctx, makeTimeout)
+	defer cancel()
+	in := p.inbox
+	return r.env.Conn.MakeInbox(ctx, broker.Source{Stage: r.def.Name, Stream: in.Stream, Subject: in.Subject, Consumer: in.Consumer})
 }
 
 // Run pulls and handles until ctx ends, then drains: it finishes what fits the grace and hands the rest
@@ -93,10 +116,11 @@ func (r *Runner) Run(ctx context.Context) error {
 		}
 	})
 	defer remove()
-	for _, p := range r.pullers {
-		if err := p.start(); err != nil {
+	if err := r.start(ctx); err != nil {
+		if ctx.Err() == nil {
 			return err
 		}
+		r.log.Debug().Err(err).Msg("stage is told to leave while it starts")
 	}
 	r.log.Debug().Msg("stage is pulling")
 	var err error
@@ -106,6 +130,21 @@ func (r *Runner) Run(ctx context.Context) error {
 	}
 	r.drain()
 	return err
+}
+
+// start pulls from all inboxes.
+func (r *Runner) start(ctx context.Context) error {
+	for _, p := range r.pullers {
+		if p.made {
+			if err := r.makeInbox(ctx, p); err != nil {
+				return err
+			}
+		}
+		if err := p.start(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // background starts what runs beside the pulling: the leases, the watch, the handler's own worker.
@@ -345,7 +384,7 @@ func inboxesOf(d Definition) []Inbox {
 	if len(d.Inboxes) > 0 {
 		return d.Inboxes
 	}
-	return []Inbox{{Stream: broker.StageStream(d.Name), Subject: broker.StageSubject(d.Name), Consumer: d.Name}}
+	return Lanes(d.Name, slotsOf(d))
 }
 
 // inboxStreams names the streams that hold admitted jobs.

@@ -99,7 +99,7 @@ func isFate(err error) bool {
 func (r *Runner) forward(j *job.Job, to string) move {
 	m := move{to: to, letter: j.Keep}
 	if to != "" {
-		m.subject = r.route.subject(to, j.Lane)
+		m.subject = broker.StageSubject(to, j.Lane)
 	}
 	return m
 }
@@ -110,8 +110,7 @@ func (r *Runner) byFate(h *held, j *job.Job, f *fate.Error) move {
 	case fate.Retry:
 		return r.again(h, j, f)
 	case fate.Park:
-		j.NotBefore = time.Now().Add(f.After)
-		return move{to: r.def.Name, subject: broker.ParkedSubject(j.Lane, j.Model)}
+		return r.park(h, j, f)
 	case fate.Divert:
 		return r.divert(j, f.Code, f.Message)
 	case fate.Reject:
@@ -130,7 +129,18 @@ func (r *Runner) again(h *held, j *job.Job, f *fate.Error) move {
 		return move{handBack: true, wait: f.After}
 	}
 	j.NotBefore = time.Now().Add(f.After)
-	return move{to: r.def.Name, subject: r.route.subject(r.def.Name, j.Lane)}
+	return move{to: r.def.Name, subject: broker.StageSubject(r.def.Name, j.Lane)}
+}
+
+// park lets the job wait for its model. One that waits already, and for which nothing was done, is handed
+// back to where it waits; now and then it is stored anew, or it would look like poison in the end.
+func (r *Runner) park(h *held, j *job.Job, f *fate.Error) move {
+	subject := broker.ParkedSubject(j.Lane, j.Model)
+	if f.AsItCame && h.arrival.Subject == subject && h.deliveries < maxDeliveries/2 {
+		return move{handBack: true, wait: f.After}
+	}
+	j.NotBefore = time.Now().Add(f.After)
+	return move{to: r.def.Name, subject: subject}
 }
 
 // divert sends the job to the ladder; from the ladder itself there is no way but a dead letter.
@@ -246,7 +256,7 @@ func (r *Runner) giveUpOn(j *job.Job, code fate.Code, message string, stack []by
 	whole := *j
 	m.letter.Job = &whole
 	*j = *stub
-	m.to, m.subject = broker.ResultWriter, r.route.subject(broker.ResultWriter, j.Lane)
+	m.to, m.subject = broker.ResultWriter, broker.StageSubject(broker.ResultWriter, j.Lane)
 	return m
 }
 
@@ -277,8 +287,21 @@ func (r *Runner) record(j *job.Job, m move, started time.Time, took time.Duratio
 	if m.fate != 0 {
 		e.Fate = m.fate.String()
 	}
-	j.Record(e)
+	if last := lastOf(j); m.fate == fate.Park && last.Fate == e.Fate && last.Stage == e.Stage {
+		e.N, e.QueuedMS = max(last.N, 1)+1, e.QueuedMS+last.QueuedMS
+		*last = e // a job that waits for a day would have no room for anything else in its history
+	} else {
+		j.Record(e)
+	}
 	r.m.settled.WithLabelValues(fateLabel(m)).Inc()
+}
+
+// lastOf returns the last event of a job's history, or an empty one.
+func lastOf(j *job.Job) *job.Event {
+	if n := len(j.History); n > 0 {
+		return &j.History[n-1]
+	}
+	return &job.Event{}
 }
 
 func fateLabel(m move) string {
@@ -420,7 +443,7 @@ func (r *Runner) settleStub(h *held, j *job.Job) {
 	letter := r.letterOf(fate.JobTooLarge, tooLarge, nil)
 	letter.Raw = bounded(h.data)
 	m := move{
-		to: broker.ResultWriter, subject: r.route.subject(broker.ResultWriter, j.Lane), letter: letter,
+		to: broker.ResultWriter, subject: broker.StageSubject(broker.ResultWriter, j.Lane), letter: letter,
 		fate: fate.Divert, code: fate.JobTooLarge, detail: tooLarge,
 	}
 	if err := r.handOver(j, m); err != nil {
@@ -461,7 +484,7 @@ func HandIn(ctx context.Context, c *broker.Conn, j *job.Job, suffix string) erro
 	if err != nil {
 		return err
 	}
-	_, err = c.Publish(ctx, &nats.Msg{Subject: broker.StageSubject(broker.ResultWriter), Data: body, Header: headers(j, suffix)})
+	_, err = c.Publish(ctx, &nats.Msg{Subject: broker.StageSubject(broker.ResultWriter, j.Lane), Data: body, Header: headers(j, suffix)})
 	return err
 }
 

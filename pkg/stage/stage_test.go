@@ -102,7 +102,7 @@ func (l *line) publish(name string, j job.Job) {
 
 func (l *line) raw(name string, body []byte) {
 	l.t.Helper()
-	if _, err := l.conn.JS.Publish(context.Background(), broker.StageSubject(name), body); err != nil {
+	if _, err := l.conn.JS.Publish(context.Background(), broker.StageSubject(name, job.Interactive), body); err != nil {
 		l.t.Fatal(err)
 	}
 }
@@ -230,7 +230,7 @@ func TestAParkedJobWaitsOnTheSubjectOfItsModel(t *testing.T) {
 	t.Parallel()
 	s := brokertest.Server(t)
 	l, _ := setup(t, s.URL(), definition("first", 4, func(context.Context, *job.Job) error {
-		return fate.ParkFor(time.Minute, fate.ProviderUnavailable, "the model is down")
+		return fate.ParkFor(time.Minute, fate.ProviderUnavailable, "the model is down", nil)
 	}))
 	l.run(s.URL(), "first", time.Second)
 	l.publish("first", job.Job{ID: "a", Model: "small"})
@@ -336,7 +336,7 @@ func TestNothingWaitsInAClientBuffer(t *testing.T) {
 	// Longer than a lease lasts: what waited in a buffer would be delivered again by now.
 	hold := time.NewTimer(broker.AckWait + 3*time.Second)
 	<-hold.C
-	info, err := l.conn.JS.Consumer(context.Background(), broker.StageStream("first"), "first")
+	info, err := l.conn.JS.Consumer(context.Background(), broker.StageStream("first"), broker.StageConsumer("first", job.Interactive))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -463,7 +463,7 @@ func TestAJobThatIsDeliveredAgainAndAgainIsTakenOutOfTheWay(t *testing.T) {
 	var calls atomic.Int32
 	l, got := setup(t, s.URL(), definition("first", 4, func(context.Context, *job.Job) error { calls.Add(1); return nil }))
 	l.publish("first", job.Job{ID: "a"})
-	consumer, err := l.conn.JS.Consumer(t.Context(), broker.StageStream("first"), "first")
+	consumer, err := l.conn.JS.Consumer(t.Context(), broker.StageStream("first"), broker.StageConsumer("first", job.Interactive))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -502,7 +502,7 @@ func TestADrainDoesNotTakeWhatComesAfterIt(t *testing.T) {
 	drained := make(chan struct{})
 	go func() { stop(); close(drained) }()
 	consumer := func() *jetstream.ConsumerInfo {
-		c, err := l.conn.JS.Consumer(t.Context(), broker.StageStream("first"), "first")
+		c, err := l.conn.JS.Consumer(t.Context(), broker.StageStream("first"), broker.StageConsumer("first", job.Interactive))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -565,7 +565,7 @@ func TestAMessageThatBreaksItsStageIsKeptRawAndTheRestGoesOn(t *testing.T) {
 		return nil
 	})
 	def.Inboxes = []stage.Inbox{{
-		Stream: broker.StageStream("first"), Subject: broker.StageSubject("first"), Consumer: "first",
+		Stream: broker.StageStream("first"), Subject: broker.StageSubject("first", job.Interactive), Consumer: "first",
 		Decode: func(data []byte, a job.Arrival) (*job.Job, error) {
 			return &job.Job{V: job.Version, ID: fmt.Sprint("made-", a.Sequence), Task: "toy", Lane: job.Interactive, Run: 1, Raw: data}, nil
 		},

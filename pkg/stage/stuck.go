@@ -33,6 +33,11 @@ func (r *Runner) inspect(ctx context.Context, p *puller) {
 	defer cancel()
 	consumer, err := r.env.Conn.JS.Consumer(ctx, p.inbox.Stream, p.inbox.Consumer)
 	p.missing.Store(errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound))
+	if p.missing.Load() && p.made && r.makeInbox(ctx, p) == nil {
+		p.missing.Store(false)
+		p.reset()
+		return
+	}
 	if p.missing.Load() {
 		r.m.stuck.Inc()
 		r.log.Error().Err(err).Str("stream", p.inbox.Stream).Str("consumer", p.inbox.Consumer).

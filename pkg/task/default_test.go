@@ -59,7 +59,7 @@ models:
 		Name: "small", Provider: "here", ID: "s-1", ContextWindow: 8000, MaxOutputTokens: 8000, Encoding: "o200k_base", TokenSafety: 1,
 		StructuredOutput: "none", SystemRole: "system", MaxTokensField: "max_completion_tokens", Stream: true, StreamUsage: true,
 		Prices: task.Prices{Input: 1, CachedInput: 1, Output: 2}, Limits: task.Limits{BatchShare: 0.5},
-		Timeouts:   task.Timeouts{Connect: 3 * time.Second, FirstToken: 15 * time.Second, Silence: 5 * time.Second, Call: 20 * time.Second},
+		Timeouts:   task.Timeouts{Connect: 3 * time.Second, FirstToken: 10 * time.Second, Silence: 5 * time.Second, Call: 20 * time.Second},
 		Breaker:    task.Breaker{ConsecutiveFailures: 5, FailureShare: 0.5, MinCalls: 5, Window: time.Minute, HalfOpenAfter: time.Minute, Probes: 2},
 		RetryShare: 0.1,
 	}

@@ -65,7 +65,7 @@ type modelDefaults struct {
 func (l *loader) modelDefaults(m *mapping) modelDefaults {
 	d := modelDefaults{
 		timeouts: Timeouts{
-			Connect: 3 * time.Second, FirstToken: 15 * time.Second, Silence: 10 * time.Second, Call: 30 * time.Second,
+			Connect: 3 * time.Second, FirstToken: 10 * time.Second, Silence: 10 * time.Second, Call: 30 * time.Second,
 		},
 		breaker: Breaker{
 			ConsecutiveFailures: 5, FailureShare: 0.5, MinCalls: 5, Window: time.Minute, HalfOpenAfter: time.Minute, Probes: 1,

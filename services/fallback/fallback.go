@@ -17,15 +17,14 @@ import (
 
 // Definition is the stage.
 func Definition() stage.Definition {
-	stream := broker.StageStream(broker.Fallback)
 	a := &admission.Admission{}
 	return stage.Definition{
 		Name: broker.Fallback, Aside: true, FinishesLate: true,
 		SendsOn: []string{broker.ContextBuilder, broker.Inference, broker.ResultWriter},
-		Inboxes: []stage.Inbox{
-			{Stream: stream, Subject: broker.StageSubject(broker.Fallback), Consumer: broker.Fallback},
-			{Stream: stream, Subject: broker.AllReplays, Consumer: broker.ReplayConsumer, Slots: 16, Decode: decodeReplay, Gate: a.Gate(job.Interactive)},
-		},
+		Inboxes: append(stage.Lanes(broker.Fallback, stage.DefaultSlots), stage.Inbox{
+			Stream: broker.StageStream(broker.Fallback), Subject: broker.AllReplays, Consumer: broker.ReplayConsumer,
+			Slots: 16, Decode: decodeReplay, Gate: a.Gate(job.Interactive),
+		}),
 		New: newFallback,
 	}
 }

@@ -6,7 +6,9 @@ import (
 	"net/http"
 	"time"
 
+	"spillway/pkg/breaker"
 	"spillway/pkg/job"
+	"spillway/pkg/limit"
 	"spillway/pkg/task"
 )
 
@@ -25,7 +27,13 @@ type call struct {
 	left   time.Duration
 	limits task.Timeouts
 	watch  *watch
+	// permit is the call's place within the limits, pass its leave of the breakers; nil: there are none.
+	permit *limit.Permit
+	pass   *breaker.Pass
 
+	// key is the API key that was sent; otherKey is true when it was refused and another may be taken.
+	key      string
+	otherKey bool
 	// sent is true once the request went to the transport. status is 0 until a response came.
 	sent   bool
 	status int
@@ -83,3 +91,6 @@ func (c *call) requestID() string {
 	}
 	return ""
 }
+
+// isProbe reports whether the call probes an open breaker.
+func (c *call) isProbe() bool { return c.pass != nil && c.pass.Probe() }

@@ -27,6 +27,46 @@ type failure struct {
 	code  fate.Code
 	text  string
 	cause error
+	// own is true when this process is at fault, not the provider.
+	own bool
+}
+
+// blame is what a failure means for the breakers.
+type blame uint8
+
+const (
+	// blameCall counts against the model: enough of such in a row, or in a window, open its breaker.
+	blameCall blame = iota
+	// blameModel opens the model's breaker at once: its provider does not know it.
+	blameModel
+	// blameProvider opens the whole provider's: it refuses this account whatever is asked.
+	blameProvider
+	// blameNobody counts neither for nor against: the request was at fault, or this side.
+	blameNobody
+	// blameless is as good as an answer: the model looked at the input and declined.
+	blameless
+)
+
+// blames are the codes whose failures do not simply count.
+var blames = map[fate.Code]blame{
+	fate.ProviderQuota:          blameProvider,
+	fate.ProviderAuth:           blameProvider,
+	fate.ProviderRefusedRequest: blameNobody,
+	fate.ContextTooLong:         blameNobody,
+	fate.Refused:                blameless,
+}
+
+// blame says what the failure of c means for the breakers.
+func (f *failure) blame(c *call) blame {
+	switch {
+	case f.own, c.otherKey:
+		return blameNobody
+	case f.code == fate.ProviderRefusedRequest && c.status == http.StatusNotFound:
+		return blameModel
+	case f.code == fate.Deadline && (c.firstToken > 0 || c.took < c.limits.FirstToken/2):
+		return blameNobody // the job had little time; a model that was silent for long is another matter
+	}
+	return blames[f.code]
 }
 
 // words maps what providers put into an error's code or type, in lower case, to what it means. The names are
@@ -152,7 +192,10 @@ func (c *call) quote(message string) string {
 // unanswered is the failure of a call that got no response at all.
 func (c *call) unanswered(err error) *failure {
 	if !c.sent {
-		return &failure{code: fate.ProviderRefusedRequest, text: "the request can not be made for this model", cause: err}
+		return &failure{code: fate.ProviderRefusedRequest, text: "the request can not be made for this model", cause: err, own: true}
+	}
+	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+		return &failure{code: fate.ProviderUnreachable, text: "this process may open no more connections: raise its limit of open files (ulimit -n)", cause: err, own: true}
 	}
 	return &failure{code: fate.ProviderUnreachable, text: "no connection to the provider: " + unreachable(err), cause: err}
 }

@@ -46,7 +46,7 @@ func TestAnErrorStatusIsReadTogetherWithItsBody(t *testing.T) {
 		{"a redirect", 308, "", fate.ProviderRefusedRequest},
 	}
 	for _, tt := range tests {
-		c := &call{status: tt.status, whole: []byte(tt.body), header: http.Header{}, provider: &provider{key: &key{}}}
+		c := &call{status: tt.status, whole: []byte(tt.body), header: http.Header{}, provider: &provider{keys: &keys{}}}
 		if got := c.refused(); got.code != tt.want {
 			t.Errorf("%s: %s (%s), want %s", tt.name, got.code, got.text, tt.want)
 		}
@@ -55,7 +55,7 @@ func TestAnErrorStatusIsReadTogetherWithItsBody(t *testing.T) {
 
 func TestWhatAProviderSaysIsShownOnOneShortLine(t *testing.T) {
 	t.Parallel()
-	c := &call{provider: &provider{key: &key{}}}
+	c := &call{provider: &provider{keys: &keys{}}}
 	for in, want := range map[string]string{
 		"":                                "",
 		" \n ":                            "",

@@ -35,6 +35,11 @@ func (c *call) spent() tokens {
 	if !c.choices {
 		return tokens{}
 	}
+	return tokens{input: c.inputTokens(), output: estimate(c.heard), estimated: true}
+}
+
+// inputTokens is how many tokens the prompt and the correction have, as counted or as estimated.
+func (c *call) inputTokens() int {
 	input := c.job.PromptTokens
 	if input == 0 {
 		input = estimate(len(c.job.Prompt.Encoded()))
@@ -42,7 +47,7 @@ func (c *call) spent() tokens {
 	for i := range c.job.Correction {
 		input += estimate(len(c.job.Correction[i].Content))
 	}
-	return tokens{input: input, output: estimate(c.heard), estimated: true}
+	return input
 }
 
 // estimate returns how many tokens a text of so many bytes has, about; 1 at least unless it is empty.
@@ -61,10 +66,14 @@ func (t tokens) cost(p task.Prices) float64 {
 
 // remarks returns the detail of the call's event: why it failed, and what is unusual in it.
 func (c *call) remarks(detail string, spent tokens) string {
-	if detail == "" && !spent.estimated && c.malformed == 0 {
+	isProbe := c.isProbe()
+	if detail == "" && !spent.estimated && c.malformed == 0 && !isProbe {
 		return ""
 	}
-	parts := make([]string, 0, 3)
+	parts := make([]string, 0, 4)
+	if isProbe {
+		parts = append(parts, "a probe, the breaker being half open")
+	}
 	if detail != "" {
 		parts = append(parts, detail)
 	}

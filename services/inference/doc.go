@@ -5,20 +5,25 @@
 //
 // Jobs with a prompt, one inbox a lane, so that a crowd on one does not hold the other: from context-builder
 // the first call, from validator a correction, from fallback a rung that is another model, and from itself a
-// retry. The third inbox holds the jobs that wait for a model; they are called from there.
+// retry. For each model and lane there is an inbox more, of the jobs that wait for it; they are called from there.
 //
 // # Sends on
 //
 // To validator, with job.Answer: what the model said, unchecked, with its finish reason. A refusal, a cut
 // or a filtered answer is an answer: what becomes of it is the validator's business. Everything else is a
-// fate: retry (to its own inbox, after a wait), divert (to fallback, with the code), elsewhere (dropped).
+// fate: retry (to its own inbox, after a wait), park (to the model's), divert (to fallback, with the code),
+// elsewhere (dropped).
 // Whatever happened, the call stands in job.History, job.Usage and job.CostUSD, unless it was given up:
 //
 //	Handle ── redelivered and has its result? ──────────────────────────────── elsewhere
 //	       ── cancelled? ───────────────────────────────────────────────────── elsewhere
 //	       ── calls spent, no time left, model unknown? ────────────────────── divert
+//	       ── breaker open? ── the task degrades ───────────────────────────── divert
+//	                       └── the task waits ──────────────────────────────── park until it may close
+//	       ── no place within the limits soon? ─────────────────────────────── park
 //	       ── call ── answer with a finish reason ──────────────────────────── on to validator
-//	            ├──── failure: tries left, and the wait fits? ──────────────── retry, else divert
+//	            ├──── failure that opened the breaker ──────────────────────── as above
+//	            ├──── failure: tries left, in the budget, and the wait fits? ─ retry, else divert
 //	            ├──── cancelled meanwhile: disconnected ────────────────────── elsewhere
 //	            └──── the process stops: disconnected, nothing recorded ────── handed back
 //
@@ -36,11 +41,15 @@
 //
 //	classify.go  what a status, a body, a broken connection mean: the one table of codes
 //	retry.go     429 and 5xx: tries, backoff, the wait that the provider asked for
+//	budget.go    retries that would be too large a part of a model's calls
+//	outage.go    models whose breaker is open (pkg/breaker): the ladder, or a wait
+//	limits.go    calls beyond what a model, a provider or a task bears (pkg/limit)
+//	parked.go    jobs that wait for their model, and when they are let go
 //	timeout.go   hang, silence, drip, a call or deadline that is over
 //	stream.go    cut, empty, malformed, endless answers
 //	cancel.go    cancelled jobs
 //	repeat.go    calls that would be paid twice
-//	key.go       keys that are missing, rotated, or repeated in error messages
+//	key.go       keys that are missing, rotated, refused, or repeated in error messages
 //
 // The rest is the way to the provider and back: provider.go (connections), request.go (what is said), cost.go
 // (what it cost). Pinned by TestEachFaultOfAStreamingProviderEndsAsTheTableSays and its plain sibling (calls

@@ -6,46 +6,52 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"time"
 
 	"github.com/rs/zerolog"
+	"golang.org/x/sync/errgroup"
 
+	"spillway/pkg/breaker"
 	"spillway/pkg/broker"
 	"spillway/pkg/fate"
 	"spillway/pkg/job"
+	"spillway/pkg/limit"
 	"spillway/pkg/stage"
 	"spillway/pkg/task"
 )
 
-// Slots of one process: a call in flight is two goroutines and a few kilobytes, so they are many.
+// Slots of one process: a call in flight is three goroutines and some kilobytes, so they are many. Batch has
+// few, so that a crowd of it neither takes the machine from the other lane nor the provider by storm.
 const (
-	interactiveSlots = 256
+	interactiveSlots = 12_000
 	batchSlots       = 64
-	parkedSlots      = 64
+	// heldBytes bounds the messages of the calls in flight, of each inbox.
+	heldBytes = 512 << 20
 )
 
-// Definition is the stage.
+type lane struct {
+	lane  string
+	slots int
+}
+
+func lanes() []lane {
+	return []lane{{job.Interactive, interactiveSlots}, {job.Batch, batchSlots}}
+}
+
+// Definition is the stage. Its inboxes for jobs that wait for a model are the handler's: see Inboxes.
 func Definition() stage.Definition {
-	return stage.Definition{
-		Name: broker.Inference,
-		Inboxes: []stage.Inbox{
-			lane(job.Interactive, interactiveSlots),
-			lane(job.Batch, batchSlots),
-			{Stream: broker.ParkedStream, Subject: broker.AllParked, Consumer: broker.Inference + "-parked", Slots: parkedSlots},
-		},
+	d := stage.Definition{
+		Name:         broker.Inference,
+		Inboxes:      stage.Lanes(broker.Inference, 0),
 		ConfirmsAcks: true,
 		New:          func(env *stage.Env) (stage.Handler, error) { return New(env) },
 	}
-}
-
-func lane(name string, slots int) stage.Inbox {
-	return stage.Inbox{
-		Stream:   broker.StageStream(broker.Inference),
-		Subject:  broker.LaneSubject(broker.Inference, name),
-		Consumer: broker.Inference + "-" + name,
-		Slots:    slots,
+	for i, in := range lanes() {
+		d.Inboxes[i].Slots, d.Inboxes[i].HeldBytes = in.slots, heldBytes
 	}
+	return d
 }
 
 // Handler makes one call to a model for each job that it is given.
@@ -56,13 +62,23 @@ type Handler struct {
 	unusable map[string]error
 	results  Results
 	cancels  Cancels
+	// breakers and limits are shared with the other replicas; nil without a connection.
+	breakers *breaker.Breakers
+	limits   *limit.Limiter
+	parked   map[parkedKey]*parked
+	budgets  map[string]*budget // by model
+	usual    usual
 	log      zerolog.Logger
 	metrics  *metrics
 	pace     pace
 	random   func() float64
 }
 
-var _ stage.Handler = (*Handler)(nil)
+var (
+	_ stage.Handler = (*Handler)(nil)
+	_ stage.Worker  = (*Handler)(nil)
+	_ stage.Puller  = (*Handler)(nil)
+)
 
 // New makes the handler. It fails when a provider that a task needs can not be used as it is configured.
 func New(env *stage.Env) (*Handler, error) {
@@ -70,15 +86,23 @@ func New(env *stage.Env) (*Handler, error) {
 		tasks:     env.Tasks,
 		providers: make(map[string]*provider, len(env.Tasks.Providers)),
 		unusable:  map[string]error{},
+		parked:    map[parkedKey]*parked{},
+		budgets:   map[string]*budget{},
 		log:       env.Log,
 		pace:      defaultPace,
 		random:    rand.Float64,
+	}
+	for name := range env.Tasks.Models {
+		h.budgets[name] = &budget{}
 	}
 	var err error
 	if h.metrics, err = newMetrics(env.Metrics); err != nil {
 		return nil, err
 	}
 	h.results, h.cancels = fromBroker(env.Conn)
+	if err := h.share(env); err != nil {
+		return nil, err
+	}
 	needed := neededProviders(env.Tasks)
 	for _, name := range slices.Sorted(maps.Keys(env.Tasks.Providers)) {
 		p, err := newProvider(env, env.Tasks.Providers[name])
@@ -112,6 +136,50 @@ func neededProviders(set *task.Set) map[string]string {
 	return needed
 }
 
+// share makes what is kept together with the other replicas.
+func (h *Handler) share(env *stage.Env) (err error) {
+	if env.Conn == nil {
+		return nil
+	}
+	replica := replicaName()
+	models := make([]breaker.Model, 0, len(env.Tasks.Models))
+	for _, name := range slices.Sorted(maps.Keys(env.Tasks.Models)) {
+		m := env.Tasks.Models[name]
+		models = append(models, breaker.Model{Name: name, Provider: m.Provider, Settings: m.Breaker, CallTimeout: m.Timeouts.Call})
+	}
+	h.breakers, err = breaker.New(breaker.Options{Conn: env.Conn, Replica: replica, Models: models, Log: env.Log, Metrics: env.Metrics})
+	if err != nil {
+		return fmt.Errorf("preparing the breakers: %w", err)
+	}
+	o := limit.Options{Conn: env.Conn, Replica: replica, Log: env.Log, Metrics: env.Metrics}
+	o.Models, o.Providers, o.Tasks = boundsOf(env.Tasks)
+	if h.limits, err = limit.New(o); err != nil {
+		return fmt.Errorf("preparing the limits: %w", err)
+	}
+	return nil
+}
+
+// replicaName tells this process from all others, also from an earlier one on the same machine.
+func replicaName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "host"
+	}
+	return fmt.Sprintf("%s-%d-%06x", host, os.Getpid(), rand.IntN(1<<24))
+}
+
+// Run keeps up with the other replicas until ctx ends.
+func (h *Handler) Run(ctx context.Context) error {
+	if h.breakers == nil {
+		<-ctx.Done()
+		return nil
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return h.breakers.Run(ctx) })
+	group.Go(func() error { return h.limits.Run(ctx) })
+	return group.Wait()
+}
+
 // Handle makes one call for j and leaves in it what came of it.
 func (h *Handler) Handle(ctx context.Context, j *job.Job) error {
 	if err := h.answeredBefore(ctx, j); err != nil {
@@ -124,15 +192,27 @@ func (h *Handler) Handle(ctx context.Context, j *job.Job) error {
 	if err != nil {
 		return err
 	}
-	if j.Arrival.Deliveries > 1 {
+	own, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer h.onCancel(j, func() { cancel(errCancelled) })()
+	if err := h.enter(own, c); err != nil {
+		if errors.Is(err, errCancelled) {
+			return fate.DoneElsewhere("the job was cancelled while it waited")
+		}
+		return err
+	}
+	if j.Arrival.Deliveries > 1 && !c.isParked() {
 		h.metrics.repeated.Inc()
 	}
-	failed := h.call(ctx, c)
+	failed := h.call(own, cancel, c)
+	gone := failed != nil && ctx.Err() != nil
+	cancelled := failed != nil && errors.Is(c.ended, errCancelled)
+	h.leave(c, failed, gone || cancelled)
 	switch {
-	case failed != nil && ctx.Err() != nil:
+	case gone:
 		h.count(c, "abandoned")
 		return fmt.Errorf("the call of model %s was given up: %w", j.Model, context.Cause(ctx))
-	case failed != nil && errors.Is(c.ended, errCancelled):
+	case cancelled:
 		h.count(c, "cancelled")
 		return fate.DoneElsewhere("the job was cancelled during its call")
 	case failed != nil:
@@ -162,25 +242,29 @@ func (h *Handler) prepare(j *job.Job) (*call, error) {
 	if most := t.Retry.MaxCalls; most > 0 && j.Calls >= most {
 		return nil, fate.DivertTo(fate.CallsSpent, fmt.Sprintf("all %d model calls of the job are spent", most), nil)
 	}
-	now := time.Now()
-	left := j.Left(now, t.ReserveOf(j.Deadline.Sub(j.AcknowledgedAt)))
-	if left < leastTime {
-		return nil, fate.DivertTo(fate.Deadline, fmt.Sprintf("no time is left for model %s before the deadline", m.Name), nil)
+	c := &call{job: j, task: t, model: m, provider: p, pace: h.pace, limits: timeouts(&m.Timeouts, &t.Timeouts)}
+	return c, c.begin(time.Now())
+}
+
+// begin sets what the deadline leaves to the call; an error when that is too little.
+func (c *call) begin(now time.Time) error {
+	c.started, c.left = now, c.timeLeft(now)
+	if c.left < leastTime {
+		return fate.DivertTo(fate.Deadline, fmt.Sprintf("no time is left for model %s before the deadline", c.model.Name), nil)
 	}
-	return &call{
-		job: j, task: t, model: m, provider: p, pace: h.pace, started: now, left: left,
-		limits: timeouts(&m.Timeouts, &t.Timeouts),
-	}, nil
+	return nil
 }
 
 // call runs c to its end. It returns nil when the model answered.
-func (h *Handler) call(ctx context.Context, c *call) *failure {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer h.onCancel(c.job, func() { cancel(errCancelled) })()
+func (h *Handler) call(ctx context.Context, cancel context.CancelCauseFunc, c *call) *failure {
+	defer h.callsParked(c.job)()
+	h.budgets[c.model.Name].called(c.started)
 	c.watch = newWatch(c.started, c.left, c.limits, cancel)
 	defer c.watch.stop()
 	failed := c.run(ctx)
+	if failed != nil && (failed.code == fate.ProviderAuth || failed.code == fate.ProviderQuota) {
+		c.otherKey = c.provider.keys.refused(c.key, time.Now())
+	}
 	c.ended, c.took = context.Cause(ctx), time.Since(c.started)
 	return failed
 }
@@ -200,7 +284,9 @@ func (h *Handler) succeed(c *call) {
 
 // fail leaves the failed call in the job and decides between another try and fallback.
 func (h *Handler) fail(c *call, f *failure) error {
-	c.job.Attempts++
+	if !c.isProbe() || !c.mayWait() {
+		c.job.Attempts++ // a probe by one who waits is made for all who wait, and costs him none of his tries
+	}
 	h.record(c, string(f.code), f.text)
 	// The runner logs the failure itself, with its cause, where the fate is carried out.
 	h.about(h.log.Debug(), c).Str("outcome", string(f.code)).Int("status", c.status).Int("attempt", c.job.Attempts).

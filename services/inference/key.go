@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"time"
 
 	"spillway/pkg/stage"
 	"spillway/pkg/task"
@@ -15,22 +16,28 @@ import (
 // noKey in api_key says that the provider wants none.
 const noKey = "none"
 
-// key is a provider's API key. One that stands in a file is read again whenever the file changes, so that
-// a rotated secret needs no restart.
-type key struct {
+// keys are a provider's API keys: usually one. Of several, calls take turns, and one that the provider refuses
+// is set aside for a while. Those that stand in a file are read again whenever it changes, so that a rotated
+// secret needs no restart.
+type keys struct {
 	path string
 
 	mu    sync.Mutex
-	value string
+	all   []string
+	next  int
+	aside map[string]time.Time // until when
 	seen  os.FileInfo
 }
 
-func newKey(env *stage.Env, from *task.Provider) (*key, error) {
+// keyRest is how long a key is set aside that was refused while another may be taken.
+const keyRest = time.Minute
+
+func newKeys(env *stage.Env, from *task.Provider) (*keys, error) {
 	switch {
 	case from.Kind == task.KindSimulated, from.APIKey == noKey:
-		return &key{}, nil
+		return &keys{}, nil
 	case from.APIKeyFile != "":
-		k := &key{path: from.APIKeyFile}
+		k := &keys{path: from.APIKeyFile}
 		if err := k.read(); err != nil {
 			return nil, fmt.Errorf("no API key in api_key_file %s: mount the secret there, or correct models.yaml: %w", from.APIKeyFile, err)
 		}
@@ -38,32 +45,85 @@ func newKey(env *stage.Env, from *task.Provider) (*key, error) {
 	case from.APIKeyEnv == "":
 		return nil, errors.New("no API key: set api_key_env or api_key_file in models.yaml, or api_key: none")
 	}
-	value := strings.TrimSpace(env.Getenv(from.APIKeyEnv))
-	if value == "" {
+	all := splitKeys(env.Getenv(from.APIKeyEnv))
+	if len(all) == 0 {
 		return nil, fmt.Errorf("no API key: set %s, or api_key: none in models.yaml if it needs none", from.APIKeyEnv)
 	}
-	if !isHeaderValue(value) {
+	if !areHeaderValues(all) {
 		return nil, fmt.Errorf("the API key in %s has characters that no header may have: set it again", from.APIKeyEnv)
 	}
-	return &key{value: value}, nil
+	return &keys{all: all}, nil
 }
 
-// current returns the key, "" for none. A file that can not be read keeps the last key in use: a secret
-// that is being replaced must not stop the calls.
-func (k *key) current() string {
-	if k.path == "" {
-		return k.value
-	}
+// splitKeys takes apart what a file or a variable holds: one key a line, or separated by commas.
+func splitKeys(text string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || r == '\n' || r == '\r' || r == ' ' || r == '\t' })
+}
+
+// take returns the key for a call at now, "" for none. Of keys that are all set aside it returns the one
+// whose rest ends first.
+func (k *keys) take(now time.Time) string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	k.refresh()
+	if len(k.all) == 0 {
+		return ""
+	}
+	var soonest string
+	for range k.all {
+		key := k.all[k.next%len(k.all)]
+		k.next++
+		until, resting := k.aside[key]
+		if !resting || now.After(until) {
+			delete(k.aside, key)
+			return key
+		}
+		if soonest == "" || until.Before(k.aside[soonest]) {
+			soonest = key
+		}
+	}
+	return soonest
+}
+
+// refused sets a key aside and reports whether another one may be taken instead.
+func (k *keys) refused(key string, now time.Time) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if len(k.all) < 2 {
+		return false
+	}
+	if k.aside == nil {
+		k.aside = map[string]time.Time{}
+	}
+	k.aside[key] = now.Add(keyRest)
+	for _, other := range k.all {
+		if until, resting := k.aside[other]; !resting || now.After(until) {
+			return true
+		}
+	}
+	return false
+}
+
+// known returns all keys, to keep them out of messages.
+func (k *keys) known() []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.all
+}
+
+// refresh reads a file that changed. One that can not be read leaves the last keys in use: a secret that is
+// being replaced must not stop the calls. The caller holds k.mu.
+func (k *keys) refresh() {
+	if k.path == "" {
+		return
+	}
 	now, err := os.Stat(k.path)
 	if err == nil && (!os.SameFile(now, k.seen) || now.Size() != k.seen.Size() || !now.ModTime().Equal(k.seen.ModTime())) {
 		_ = k.read()
 	}
-	return k.value
 }
 
-func (k *key) read() error {
+func (k *keys) read() error {
 	seen, err := os.Stat(k.path)
 	if err != nil {
 		return err
@@ -72,15 +132,24 @@ func (k *key) read() error {
 	if err != nil {
 		return err
 	}
-	value := strings.TrimSpace(string(data))
+	all := splitKeys(string(data))
 	switch {
-	case value == "":
+	case len(all) == 0:
 		return errors.New("the file is empty")
-	case !isHeaderValue(value):
+	case !areHeaderValues(all):
 		return errors.New("the file has characters that no header may have")
 	}
-	k.value, k.seen = value, seen
+	k.all, k.seen = all, seen
 	return nil
+}
+
+func areHeaderValues(all []string) bool {
+	for _, s := range all {
+		if !isHeaderValue(s) {
+			return false
+		}
+	}
+	return true
 }
 
 // isHeaderValue reports whether s is visible ASCII: what an API key is made of.
@@ -98,7 +167,7 @@ var keyLike = regexp.MustCompile(`(?i)\b(?:sk|pk|rk|gsk|xai)[-_][\w*.-]{6,}|\bAI
 
 // redact takes the secrets out of what a provider said.
 func (p *provider) redact(s string) string {
-	if key := p.key.current(); key != "" {
+	for _, key := range p.keys.known() {
 		s = strings.ReplaceAll(s, key, "[key]")
 	}
 	for _, secret := range p.secrets {

@@ -18,6 +18,7 @@ type metrics struct {
 	tokens     *prometheus.CounterVec
 	cost       *prometheus.CounterVec
 	repeated   prometheus.Counter
+	unretried  *prometheus.CounterVec
 }
 
 // newMetrics registers the stage's metrics with r, or with nothing when r is nil. Two handlers of one
@@ -51,7 +52,11 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Help: "Calls for a job that was delivered before: an upper bound of the calls that were paid twice.",
 		}),
 	}
-	err := errors.Join(register(r, &m.calls), register(r, &m.seconds), register(r, &m.firstToken),
+	m.unretried = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "spillway_retries_refused_total",
+		Help: "Retries that were not made because too many of the model's calls were retries (retry_share).",
+	}, []string{"model"})
+	err := errors.Join(register(r, &m.unretried), register(r, &m.calls), register(r, &m.seconds), register(r, &m.firstToken),
 		register(r, &m.tokens), register(r, &m.cost), register(r, &m.repeated))
 	if err != nil {
 		return nil, fmt.Errorf("registering the metrics of inference: %w", err)

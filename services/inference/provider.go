@@ -21,9 +21,11 @@ import (
 )
 
 const (
-	// maxIdle is how many connections to a provider wait for the next call: as many as calls are made at once.
-	maxIdle     = interactiveSlots + batchSlots + parkedSlots
+	// maxIdle is how many connections to a provider wait for the next call, each at the cost of some kilobytes.
+	maxIdle     = 1024
 	idleTimeout = 90 * time.Second
+	// connBuffer is what each connection reads and writes through, twice; a call in flight holds both.
+	connBuffer = 2 << 10
 	// dialTimeout bounds connecting for the transport; the models' connect timeouts are shorter.
 	dialTimeout = 30 * time.Second
 	// maxErrorBody and maxWhole bound what is read of a body that is no stream.
@@ -37,7 +39,7 @@ const (
 type provider struct {
 	client    *openai.Client
 	transport *http.Transport
-	key       *key
+	keys      *keys
 	// keyHeader and keyPrefix say how the key is sent.
 	keyHeader, keyPrefix string
 	headers              map[string]string
@@ -58,7 +60,7 @@ func newProvider(env *stage.Env, from *task.Provider) (*provider, error) {
 		keyHeader: "Authorization", keyPrefix: "Bearer ",
 		headers: map[string]string{}, obeysLimits: from.RateLimitHeaders != "ignore",
 	}
-	if p.key, err = newKey(env, from); err != nil {
+	if p.keys, err = newKeys(env, from); err != nil {
 		return nil, err
 	}
 	if p.transport, err = newTransport(from.CAFile); err != nil {
@@ -130,6 +132,8 @@ func newTransport(caFile string) (*http.Transport, error) {
 		Protocols:           &http1,
 		MaxIdleConnsPerHost: maxIdle,
 		IdleConnTimeout:     idleTimeout,
+		ReadBufferSize:      connBuffer,
+		WriteBufferSize:     connBuffer,
 		DisableCompression:  true,
 	}
 	if caFile == "" {
@@ -193,8 +197,8 @@ func (p *provider) dress(h http.Header, c *call) {
 		h[name] = []string{value}
 	}
 	h.Del(openai.AzureAPIKeyHeader) // go-openai's own is empty
-	if key := p.key.current(); key != "" {
-		h.Set(p.keyHeader, p.keyPrefix+key)
+	if c.key = p.keys.take(c.started); c.key != "" {
+		h.Set(p.keyHeader, p.keyPrefix+c.key)
 	}
 	if c.job.TraceParent != "" {
 		h["Traceparent"] = []string{c.job.TraceParent}

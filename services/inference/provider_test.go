@@ -43,8 +43,8 @@ func TestAProviderThatATaskNeedsMustBeUsableAtStart(t *testing.T) {
 		{"no key line", task.Provider{}, []string{"api_key_env", "api_key_file", "api_key: none"}},
 		{"no file", task.Provider{APIKeyFile: filepath.Join(dir, "absent")}, []string{"absent", "mount"}},
 		{"an empty file", task.Provider{APIKeyFile: write("empty", " \n")}, []string{"empty", "mount"}},
-		{"a key of two lines", task.Provider{APIKeyFile: write("two", "a\nb")}, []string{"header", "two"}},
-		{"a key with a line break in the variable", task.Provider{APIKeyEnv: "TWO_LINES"}, []string{"TWO_LINES", "set it again"}},
+		{"a key that no header can carry", task.Provider{APIKeyFile: write("two", "a\x00b")}, []string{"header", "two"}},
+		{"such a key in the variable", task.Provider{APIKeyEnv: "BAD_KEY"}, []string{"BAD_KEY", "set it again"}},
 		{"no URL", task.Provider{APIKey: "none", BaseURL: "api.example.com", BaseURLEnv: "OTHER_URL"}, []string{"base_url", "models.yaml", "OTHER_URL"}},
 		{"a URL with a password", task.Provider{APIKey: "none", BaseURL: "https://me:hunter2@api.example.com"}, []string{"credentials"}},
 		{"a certificate that is none", task.Provider{APIKey: "none", CAFile: write("ca", "no PEM")}, []string{"ca_file", "PEM"}},
@@ -89,8 +89,8 @@ func minimalEnv(p *task.Provider) *stage.Env {
 		},
 		Log: zerolog.Nop(),
 		Getenv: func(name string) string {
-			if name == "TWO_LINES" {
-				return "sk-a\nsk-b"
+			if name == "BAD_KEY" {
+				return "sk-a\x7fb"
 			}
 			return ""
 		},

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"spillway/pkg/breaker"
 	"spillway/pkg/fate"
 	"spillway/pkg/job"
 	"spillway/pkg/task"
@@ -28,14 +29,22 @@ func (h *Handler) retry(c *call, f *failure) error {
 	j, policy := c.job, &c.task.Retry
 	text := "model " + c.model.Name + ": " + f.text
 	divert := func(why string) error { return fate.DivertTo(f.code, text+why, f.cause) }
-	if j.Attempts >= attempts(f.code, policy, j.Lane) {
+	if c.otherKey && (policy.MaxCalls == 0 || j.Calls < policy.MaxCalls) {
+		return fate.RetryAfter(0, f.code, text+"; another key is tried", f.cause)
+	}
+	if j.Attempts >= attempts(f.code, policy, j.Lane) || c.header.Get("X-Should-Retry") == "false" {
 		return divert("")
 	}
 	if policy.MaxCalls > 0 && j.Calls >= policy.MaxCalls {
 		return divert("; no call is left for another try")
 	}
 	now := time.Now()
-	room := j.Left(now, c.task.Deadline.Reserve) - leastTime
+	if h.breakers != nil {
+		if open := h.breakers.Look(c.model.Name).Open; open != nil {
+			return h.cutOut(c, f, open)
+		}
+	}
+	room := c.timeLeft(now) - leastTime
 	wait, asked := c.asked(f.code, now)
 	switch {
 	case asked && policy.RetryAfterMax > 0 && wait > policy.RetryAfterMax:
@@ -50,7 +59,25 @@ func (h *Handler) retry(c *call, f *failure) error {
 			return divert("; another try does not fit before the deadline")
 		}
 	}
+	if !h.budgets[c.model.Name].grant(now, c.model.RetryShare) {
+		h.metrics.unretried.WithLabelValues(c.model.Name).Inc()
+		return divert("; too many of the model's calls are retries already")
+	}
 	return fate.RetryAfter(wait, f.code, text, f.cause)
+}
+
+// cutOut decides about a job whose call failed and whose model's breaker is open by now: it waits for the
+// model, or leaves at once, and does not wait only to find it shut.
+func (h *Handler) cutOut(c *call, f *failure, open *breaker.OpenError) error {
+	text := "model " + c.model.Name + ": " + f.text + "; " + refusal(open)
+	if !c.mayWait() {
+		return fate.DivertTo(f.code, text, f.cause)
+	}
+	wait, err := c.waitFor(open)
+	if err != nil {
+		return err
+	}
+	return fate.ParkFor(wait, f.code, text, f.cause)
 }
 
 // attempts is how often a job may try one model in a row when its calls fail with code. What waiting does

@@ -94,6 +94,19 @@ func (w *watch) fire() {
 
 func (w *watch) stop() { w.timer.Stop() }
 
+// timeLeft is what the deadline leaves to calls of this model: less the reserve for the ladder's answer, and
+// less what its models may need that come after this one.
+func (c *call) timeLeft(now time.Time) time.Duration {
+	j := c.job
+	rungs := 0
+	for _, rung := range c.task.Ladder[min(j.Rung, len(c.task.Ladder)):] {
+		if rung.Kind == task.RungModel {
+			rungs++
+		}
+	}
+	return task.CallTime(j.Left(now, c.task.ReserveOf(j.Deadline.Sub(j.AcknowledgedAt))), rungs)
+}
+
 // timeouts returns the model's timeouts, where the task does not lower them.
 func timeouts(m, t *task.Timeouts) task.Timeouts {
 	return task.Timeouts{

@@ -16,7 +16,7 @@ import (
 // fuzzed is a call whose stream is body.
 func fuzzed(body string) *call {
 	return &call{
-		job: newJob(job.Batch), task: &task.Task{}, model: &task.Model{Name: "small", Stream: true}, provider: &provider{key: &key{}},
+		job: newJob(job.Batch), task: &task.Task{}, model: &task.Model{Name: "small", Stream: true}, provider: &provider{keys: &keys{}},
 		pace: defaultPace, started: time.Now(), body: io.NopCloser(strings.NewReader(body)),
 		watch: newWatch(time.Now(), time.Hour, task.Timeouts{}, func(error) {}),
 	}

@@ -30,7 +30,7 @@ func Definition() stage.Definition {
 			},
 			{
 				Stream: broker.BatchStream, Subject: broker.AllBatch, Consumer: broker.BatchIngestConsumer,
-				Slots: 64, Decode: decode, Gate: a.Gate(job.Batch),
+				Slots: 8, Decode: decode, Gate: a.Gate(job.Batch),
 			},
 		},
 		New: newIngest,

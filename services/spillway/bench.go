@@ -14,18 +14,20 @@ import (
 
 // benchCmd measures.
 type benchCmd struct {
-	Jobs         int           `help:"Jobs of a burst." default:"5000"`
-	Size         string        `help:"Length of each job's text in KB: 1.5, 30 or 200." default:"1.5" enum:"1.5,30,200"`
-	Concurrency  int           `help:"Publishes that may await their acknowledgement." default:"1024"`
-	Rate         float64       `help:"Jobs a second while latencies are measured." default:"50"`
-	LatencyJobs  int           `help:"Jobs for the latencies; 0: they are not measured." default:"500"`
-	ModelLatency time.Duration `help:"Time until the simulated model says its first token." default:"0s"`
-	Relay        bool          `help:"Measure a bare JetStream relay beside the pipeline." default:"true" negatable:""`
-	Sync         string        `help:"How often the embedded server forces messages to disk: a duration, or always." default:"1s"`
-	NATS         string        `name:"nats" help:"Measure the pipeline that runs on this server, with its own models: real ones cost money." placeholder:"URL"`
-	Task         string        `help:"Task to ask; default: one made for the bench, on the embedded server." placeholder:"NAME"`
-	Kept         []int         `help:"Measure starts of up instead, each on a store with so many kept results." placeholder:"N"`
-	Timeout      time.Duration `help:"End without a report after this time." default:"10m"`
+	Jobs         int            `help:"Jobs of a burst." default:"5000"`
+	Size         string         `help:"Length of each job's text in KB: 1.5, 30 or 200." default:"1.5" enum:"1.5,30,200"`
+	Concurrency  int            `help:"Publishes that may await their acknowledgement." default:"1024"`
+	Rate         float64        `help:"Jobs a second while latencies are measured." default:"50"`
+	LatencyJobs  int            `help:"Jobs for the latencies; 0: they are not measured." default:"500"`
+	ModelLatency *time.Duration `help:"Time until the simulated model says its first token; default: 0s, with --in-flight 5s, with --flood 200ms." placeholder:"DURATION"`
+	Relay        bool           `help:"Measure a bare JetStream relay beside the pipeline." default:"true" negatable:""`
+	Sync         string         `help:"How often the embedded server forces messages to disk: a duration, or always." default:"1s"`
+	NATS         string         `name:"nats" help:"Measure the pipeline that runs on this server, with its own models: real ones cost money." placeholder:"URL"`
+	Task         string         `help:"Task to ask; default: one made for the bench, on the embedded server." placeholder:"NAME"`
+	Kept         []int          `help:"Measure starts of up instead, each on a store with so many kept results." placeholder:"N" xor:"mode"`
+	InFlight     int            `help:"Measure so many calls at once instead, beside a bare HTTP client: time, and memory a call." placeholder:"N" xor:"mode"`
+	Flood        int            `help:"Measure interactive jobs instead, alone and while so many batch requests wait." placeholder:"N" xor:"mode"`
+	Timeout      time.Duration  `help:"End without a report after this time." default:"10m"`
 	schemasFlag
 
 	CPUProfile   string `name:"cpuprofile" help:"Write a CPU profile of the pipeline's burst." hidden:"" type:"path"`
@@ -38,21 +40,21 @@ var sizes = map[string]int{"1.5": 1_500, "30": 30_000, "200": 200_000}
 
 // Run measures and prints.
 func (c *benchCmd) Run(ctx context.Context, g *globals) error {
-	if len(c.Kept) > 0 {
+	switch {
+	case len(c.Kept) > 0:
 		return benchStart(ctx, g, c.Kept)
+	case c.InFlight != 0:
+		return c.inFlight(ctx, g)
+	case c.Flood != 0:
+		return c.flood(ctx, g)
 	}
-	o, err := c.options(g)
+	o, err := c.options(g, 0)
 	if err != nil {
 		return err
 	}
 	p := &profiles{cpu: c.CPUProfile, allocs: c.AllocProfile, mutex: c.MutexProfile}
 	o.Around = p.around
-	progress := &benchProgress{g: g}
-	o.Progress = progress.show
-	ctx, cancel := context.WithTimeoutCause(ctx, c.Timeout, fmt.Errorf("not done within --timeout %s", c.Timeout))
-	defer cancel()
-	report, err := bench.Run(ctx, o)
-	progress.end()
+	report, err := measure(ctx, c, g, o, bench.Run)
 	if err := errors.Join(err, p.err); err != nil {
 		return err
 	}
@@ -61,14 +63,40 @@ func (c *benchCmd) Run(ctx context.Context, g *globals) error {
 	} else {
 		err = g.printBench(report)
 	}
-	if err == nil && !report.Checks.OK() {
-		err = exit(exitFailed, "the answers are not what was asked for: the figures are of no use")
-	}
-	return err
+	return worth(err, report.Checks.OK())
 }
 
-// options turns the flags into those of a run.
-func (c *benchCmd) options(g *globals) (bench.Options, error) {
+// measure runs within --timeout and shows how far it is.
+func measure[R any](ctx context.Context, c *benchCmd, g *globals, o bench.Options, run func(context.Context, bench.Options) (R, error)) (R, error) {
+	progress := &benchProgress{g: g}
+	defer progress.end()
+	o.Progress = progress.show
+	ctx, cancel := context.WithTimeoutCause(ctx, c.Timeout, fmt.Errorf("not done within --timeout %s", c.Timeout))
+	defer cancel()
+	return run(ctx, o)
+}
+
+// worth is the end of a command that printed its figures, or failed to.
+func worth(printed error, ok bool) error {
+	if printed == nil && !ok {
+		return exit(exitFailed, "the answers are not what was asked for: the figures are of no use")
+	}
+	return quiet(printed)
+}
+
+// ownServer refuses flags that a mode has no use for.
+func (c *benchCmd) ownServer(mode string) error {
+	if c.NATS != "" || c.Task != "" {
+		return exit(exitUsage, "%s measures on a server of its own, with the task of the bench: --nats and --task do not go with it", mode)
+	}
+	return nil
+}
+
+// options turns the flags into those of a run. latency is the model's where none is given.
+func (c *benchCmd) options(g *globals, latency time.Duration) (bench.Options, error) {
+	if c.ModelLatency != nil {
+		latency = *c.ModelLatency
+	}
 	sync, err := parseSync(c.Sync)
 	if err != nil {
 		return bench.Options{}, err
@@ -79,7 +107,7 @@ func (c *benchCmd) options(g *globals) (bench.Options, error) {
 	o := bench.Options{
 		Stages: services.Pipeline(), NATS: c.NATS, Task: c.Task,
 		Jobs: c.Jobs, PromptBytes: sizes[c.Size], Window: c.Concurrency,
-		LatencyJobs: c.LatencyJobs, Rate: c.Rate, ModelLatency: c.ModelLatency, Relay: c.Relay, Sync: sync,
+		LatencyJobs: c.LatencyJobs, Rate: c.Rate, ModelLatency: latency, Relay: c.Relay, Sync: sync,
 		Getenv: g.getenv, Log: g.logger(),
 	}
 	if g.cli.LogLevel == zerolog.LevelInfoValue {

@@ -71,13 +71,7 @@ func (g *globals) printLatency(r *bench.Report) error {
 }
 
 func (g *globals) printChecks(r *bench.Report) {
-	c := &r.Checks
-	g.printf("answers  %s jobs, %s results; missing %d, repeated %d, not succeeded %d, another job's %d (known by %s)\n",
-		thousands(c.Jobs), thousands(c.Results), c.Missing, c.Repeated, c.Failed, c.Foreign, c.OwnBy)
-	g.printf("calls    %s; paid twice %d\n", thousands(c.Calls), c.PaidTwice)
-	for _, example := range c.Examples {
-		g.printf("         %s\n", harmless(example))
-	}
+	g.printAnswers(&r.Checks)
 	if m := r.Memory; m != nil && m.PeakRSSBytes > 0 {
 		since := ""
 		if !m.ResetRSS {
@@ -90,6 +84,15 @@ func (g *globals) printChecks(r *bench.Report) {
 		if s.Published > 0 {
 			g.printf("         %s a job sent by the pipeline\n", thousands(int(s.Published)))
 		}
+	}
+}
+
+func (g *globals) printAnswers(c *bench.Checks) {
+	g.printf("answers  %s jobs, %s results; missing %d, repeated %d, not succeeded %d, another job's %d (known by %s)\n",
+		thousands(c.Jobs), thousands(c.Results), c.Missing, c.Repeated, c.Failed, c.Foreign, c.OwnBy)
+	g.printf("calls    %s; paid twice %d\n", thousands(c.Calls), c.PaidTwice)
+	for _, example := range c.Examples {
+		g.printf("         %s\n", harmless(example))
 	}
 }
 

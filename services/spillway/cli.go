@@ -28,6 +28,7 @@ type cli struct {
 	Watch   watchCmd   `cmd:"" group:"Requests" help:"Follow results and progress as they happen."`
 	Cancel  cancelCmd  `cmd:"" group:"Requests" help:"Cancel a request."`
 	Dead    deadCmd    `cmd:"" group:"Operation" help:"List, show, replay and remove dead letters."`
+	Breaker breakerCmd `cmd:"" group:"Operation" help:"List the circuit breakers of models, open and close them by hand."`
 	Task    taskCmd    `cmd:"" group:"Operation" help:"List, show and check tasks."`
 	Broker  brokerCmd  `cmd:"" group:"Operation" help:"Create or check the streams on a NATS server."`
 	Config  configCmd  `cmd:"" group:"Operation" help:"Show every flag's effective value and where it comes from."`

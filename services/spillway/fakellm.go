@@ -22,6 +22,10 @@ type fakellmCmd struct {
 	Sigma    float64       `help:"Spread of both (lognormal); 0: none." default:"0"`
 	Fault    []string      `help:"Misbehave: a kind of fault, and the share of calls that it strikes, like 429:0.2. Repeatable; the first that strikes counts." placeholder:"KIND[:RATE]"`
 	Seed     uint64        `help:"Varies answers and draws." default:"0"`
+
+	RequestsPerMinute int `help:"Refuse calls beyond so many in any minute, of all models together; 0: none." default:"0"`
+	TokensPerMinute   int `help:"Refuse calls beyond so many tokens in any minute, of all models together; 0: none." default:"0"`
+	Concurrency       int `help:"Refuse calls beyond so many at once, of all models together; 0: none." default:"0"`
 }
 
 // Run serves until ctx ends, then prints what was counted.
@@ -37,9 +41,13 @@ func (c *fakellmCmd) Run(ctx context.Context, g *globals) error {
 		}
 		faults = append(faults, f)
 	}
+	limits, err := c.limits()
+	if err != nil {
+		return err
+	}
 	s, err := fakellm.Start(fakellm.Options{
 		Addr: c.Addr, Latency: fakellm.Latency{FirstToken: c.Latency, PerToken: c.PerToken, Sigma: c.Sigma},
-		Seed: c.Seed, Faults: faults, Log: g.logger(),
+		Seed: c.Seed, Faults: faults, Limits: limits, Log: g.logger(),
 	})
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("the address %s is taken: choose another with --addr, or 127.0.0.1:0 for any free port", c.Addr)
@@ -54,6 +62,21 @@ func (c *fakellmCmd) Run(ctx context.Context, g *globals) error {
 	<-ctx.Done()
 	_ = s.Close() // its error is of a listener that is gone
 	return quiet(c.counted(g, s.Counts()))
+}
+
+// limits returns what the flags limit.
+func (c *fakellmCmd) limits() ([]fakellm.Limit, error) {
+	l := fakellm.Limit{
+		Requests: c.RequestsPerMinute, Tokens: c.TokensPerMinute, Concurrency: c.Concurrency,
+		Window: time.Minute, Headers: true,
+	}
+	if min(l.Requests, l.Tokens, l.Concurrency) < 0 {
+		return nil, exit(exitUsage, "--requests-per-minute, --tokens-per-minute and --concurrency are not negative")
+	}
+	if max(l.Requests, l.Tokens, l.Concurrency) == 0 {
+		return nil, nil
+	}
+	return []fakellm.Limit{l}, nil
 }
 
 // parseFault reads kind[:rate].
@@ -78,10 +101,13 @@ func steering() [][2]string {
 	return [][2]string{
 		{"GET  /fake/counts", "what was counted"},
 		{"GET  /fake/requests", "the recorded calls (?model=)"},
+		{"GET  /fake/arrivals", "when calls came, in unix ms (?model=)"},
 		{"PUT  /fake/faults", `["429", {"kind": "hang", "rate": 0.1}]; GET shows them`},
 		{"POST /fake/script", `{"model": "…", "faults": ["429", "ok"]}: the next calls, in order`},
 		{"PUT  /fake/answers", `{"model": "…", "answers": ["…"]}: literal answers`},
 		{"PUT  /fake/latency", `{"first_token": "300ms", "per_token": "20ms"}`},
+		{"PUT  /fake/usage", `{"model": "…", "input": 1200, "output": 300}: what answers say they took`},
+		{"PUT  /fake/limits", `[{"requests": 60, "tokens": 10000, "concurrency": 8, "window": "60s"}]; GET shows them`},
 		{"POST /fake/reset", "back to the start"},
 	}
 }

@@ -1,0 +1,46 @@
+package breaker
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type metrics struct {
+	changes *prometheus.CounterVec
+	state   *prometheus.GaugeVec
+}
+
+// newMetrics registers the metrics with r, or with nothing when r is nil.
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
+		changes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "spillway_breaker_changes_total",
+			Help: "Changes of circuits that this process made, by the state after it.",
+		}, []string{"kind", "name", "to"}),
+		state: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "spillway_breaker_state",
+			Help: "The circuits of models and providers: 0 closed, 1 half open, 2 open.",
+		}, []string{"kind", "name"}),
+	}
+	if err := errors.Join(register(r, &m.changes), register(r, &m.state)); err != nil {
+		return nil, fmt.Errorf("registering the metrics of the breakers: %w", err)
+	}
+	return m, nil
+}
+
+// register puts *c into r, or the collector into *c that r has under the same name.
+func register[C prometheus.Collector](r prometheus.Registerer, c *C) error {
+	if r == nil {
+		return nil
+	}
+	err := r.Register(*c)
+	if known, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
+		if same, ok := known.ExistingCollector.(C); ok {
+			*c = same
+			return nil
+		}
+	}
+	return err
+}

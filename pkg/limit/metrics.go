@@ -1,0 +1,60 @@
+package limit
+
+import (
+	"errors"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// How exchanges end, as a label.
+const (
+	exchangeOK       = "ok"
+	exchangeConflict = "conflict"
+	exchangeFailed   = "failed"
+)
+
+type metrics struct {
+	waiting   *prometheus.GaugeVec
+	granted   *prometheus.CounterVec
+	exchanges *prometheus.CounterVec
+	lowered   *prometheus.GaugeVec
+}
+
+// newMetrics registers the metrics with r, or with nothing when r is nil. Two limiters of one process share them.
+func newMetrics(r prometheus.Registerer) (*metrics, error) {
+	m := &metrics{
+		waiting: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "spillway_limit_waiting",
+			Help: "Calls that wait in this process for a limit's permit.",
+		}, []string{"model", "lane"}),
+		granted: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "spillway_limit_granted_total",
+			Help: "Permits to call a limited model, also those given back unused.",
+		}, []string{"model", "lane"}),
+		exchanges: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "spillway_limit_exchanges_total",
+			Help: "Exchanges with the records that all replicas share, by how they ended: ok, conflict (repeated at once), failed.",
+		}, []string{"result"}),
+		lowered: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "spillway_limit_lowered",
+			Help: "A limit that the provider says is lower than configured. There is no series for the others.",
+		}, []string{"entity", "limit"}),
+	}
+	err := errors.Join(register(r, &m.waiting), register(r, &m.granted), register(r, &m.exchanges), register(r, &m.lowered))
+	return m, err
+}
+
+// register puts *c into r, or the collector into *c that r has under the same name.
+func register[C prometheus.Collector](r prometheus.Registerer, c *C) error {
+	if r == nil {
+		return nil
+	}
+	err := r.Register(*c)
+	if known, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
+		if same, ok := known.ExistingCollector.(C); ok {
+			*c = same
+			return nil
+		}
+	}
+	return err
+}

@@ -1,0 +1,187 @@
+package inference
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"spillway/pkg/broker"
+	"spillway/pkg/fate"
+	"spillway/pkg/job"
+	"spillway/pkg/limit"
+	"spillway/pkg/task"
+)
+
+const (
+	// shortWait is how long a job waits in its lane's inbox for a call's place; else it is parked.
+	shortWait = 100 * time.Millisecond
+	// taskWait is how long a parked job waits for a place of its task before others get their turn.
+	taskWait = time.Second
+)
+
+// reserve takes a place within the limits of the call's model, provider and task. A job that is not parked
+// waits for a moment only.
+func (h *Handler) reserve(ctx context.Context, c *call) error {
+	patience := shortWait
+	parked := c.isParked()
+	if parked {
+		patience = max(c.timeLeft(time.Now())-leastTime, 0)
+		if c.task.MaxInFlight > 0 {
+			patience = min(patience, taskWait)
+		}
+	}
+	permit, err := h.limits.Take(ctx, h.ask(c), patience)
+	busy, isBusy := errors.AsType[*limit.BusyError](err)
+	switch {
+	case err == nil:
+		c.permit = permit
+		return nil
+	case !isBusy && ctx.Err() != nil:
+		return context.Cause(ctx)
+	case !isBusy:
+		return fmt.Errorf("taking a place for model %s: %w", c.model.Name, err)
+	case c.timeLeft(time.Now()) < leastTime:
+		return fate.DivertTo(fate.Deadline, "the deadline came while the job waited for its turn: "+busy.Limit, nil)
+	case parked && busy.Task:
+		return fate.ParkAgain(taskWait, fate.ProviderRateLimited, busy.Limit)
+	}
+	return fate.ParkAgain(0, fate.ProviderRateLimited, busy.Limit)
+}
+
+func (h *Handler) ask(c *call) limit.Ask {
+	a := limit.Ask{Model: c.model.Name, Provider: c.model.Provider, Task: c.job.Task, Lane: c.job.Lane}
+	if h.limits.IsLimited(a) {
+		a.Tokens = c.inputTokens() + h.usual.answer(c)
+	}
+	return a
+}
+
+func (c *call) isParked() bool { return c.job.Arrival.Stream == broker.ParkedStream }
+
+// usual remembers how long a task's answers are, by model: what is reserved of a limit of tokens.
+type usual struct {
+	mu      sync.Mutex
+	answers map[usualKey]float64
+}
+
+type usualKey struct{ task, model string }
+
+const (
+	// usualWeight is that of the newest answer.
+	usualWeight = 0.1
+	// usualFirst is expected of a task that has not answered yet and sets no limit.
+	usualFirst = 500
+)
+
+func (u *usual) learn(task, model string, tokens int) {
+	if tokens == 0 {
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.answers == nil {
+		u.answers = map[usualKey]float64{}
+	}
+	key := usualKey{task, model}
+	known, ok := u.answers[key]
+	if !ok {
+		known = float64(tokens)
+	}
+	u.answers[key] = known + usualWeight*(float64(tokens)-known)
+}
+
+func (u *usual) answer(c *call) int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if known, ok := u.answers[usualKey{c.job.Task, c.model.Name}]; ok {
+		return int(known) + 1
+	}
+	if most := c.maxTokens(); most > 0 {
+		return most
+	}
+	return usualFirst
+}
+
+// limitNames are the headers that providers tell their limits with: what is limited, and how the three
+// figures of it are called. OpenAI and those that imitate it; Anthropic.
+var limitNames = []struct{ limit, remaining string }{
+	{"X-Ratelimit-Limit-", "X-Ratelimit-Remaining-"},
+	{"Anthropic-Ratelimit-%s-Limit", "Anthropic-Ratelimit-%s-Remaining"},
+}
+
+// said reads what the response says of the provider's own limits. -1 and 0 mean there that it does not know.
+func (c *call) said(failed *failure) limit.Said {
+	var s limit.Said
+	if c.header == nil || !c.provider.obeysLimits {
+		return s
+	}
+	s.RequestsLimit, s.RequestsLeft = limitOf(c.header, "Requests")
+	s.TokensLimit, s.TokensLeft = limitOf(c.header, "Tokens")
+	if failed != nil && failed.code == fate.ProviderRateLimited {
+		s.Wait, _ = c.asked(failed.code, time.Now())
+	}
+	return s
+}
+
+func limitOf(h http.Header, what string) (most, left int) {
+	for _, names := range limitNames {
+		n, ok := number(h.Get(headerOf(names.limit, what)))
+		if !ok || n < 1 {
+			continue
+		}
+		rest, ok := number(h.Get(headerOf(names.remaining, what)))
+		if !ok || rest < 0 {
+			rest = n
+		}
+		return int(min(n, maxLimit)), int(min(rest, maxLimit))
+	}
+	return 0, 0
+}
+
+// maxLimit bounds what a header is believed to say.
+const maxLimit = 1 << 40
+
+func headerOf(name, what string) string {
+	if strings.Contains(name, "%s") {
+		return strings.Replace(name, "%s", what, 1)
+	}
+	return name + what
+}
+
+// boundsOf are the limits of all models and providers, as pkg/limit wants them.
+func boundsOf(set *task.Set) (models, providers map[string]limit.Bounds, tasks map[string]int) {
+	models, providers, tasks = map[string]limit.Bounds{}, map[string]limit.Bounds{}, map[string]int{}
+	for name, m := range set.Models {
+		models[name] = m.Limits
+	}
+	for name, p := range set.Providers {
+		providers[name] = p.Limits
+	}
+	for name, t := range set.Tasks {
+		tasks[name] = t.MaxInFlight
+	}
+	return models, providers, tasks
+}
+
+// batchSpread is over how long batch calls that could start at once are spread: those that start together
+// end together, and what ends together holds up everything else in the process.
+const batchSpread = 20 * time.Millisecond
+
+// spread waits a moment before a batch call.
+func (h *Handler) spread(ctx context.Context, c *call) error {
+	if c.job.Lane != job.Batch {
+		return nil
+	}
+	t := time.NewTimer(time.Duration(h.random() * float64(batchSpread)))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,130 @@
+package inference
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"spillway/pkg/breaker"
+	"spillway/pkg/fate"
+	"spillway/pkg/job"
+	"spillway/pkg/limit"
+	"spillway/pkg/task"
+)
+
+// halfOpenWait is how long a job waits at least while another job probes its model. It is short, for the
+// gate of the parked jobs stays shut as long as that takes.
+const halfOpenWait = 500 * time.Millisecond
+
+// enter lets the call through the limits and the breakers of its model, or says what becomes of the job
+// instead. A call that was let through is left, once.
+func (h *Handler) enter(ctx context.Context, c *call) error {
+	if err := h.spread(ctx, c); err != nil {
+		return err
+	}
+	if h.breakers == nil {
+		return nil
+	}
+	if open := h.breakers.Look(c.model.Name).Open; open != nil {
+		return h.blocked(c, open)
+	}
+	if err := h.reserve(ctx, c); err != nil {
+		return err
+	}
+	pass, err := h.breakers.Enter(ctx, c.model.Name)
+	if err == nil {
+		c.pass = pass
+		return h.start(c)
+	}
+	c.permit.Done(limit.Used{})
+	if open, ok := errors.AsType[*breaker.OpenError](err); ok {
+		return h.blocked(c, open)
+	}
+	return fmt.Errorf("asking the breaker of model %s: %w", c.model.Name, err)
+}
+
+// start is the moment from which the call's time counts: what came before may have been a wait.
+func (h *Handler) start(c *call) error {
+	err := c.begin(time.Now())
+	if err != nil {
+		c.pass.Done(breaker.Verdict{Result: breaker.NoVerdict})
+		c.permit.Done(limit.Used{})
+	}
+	return err
+}
+
+// leave tells breakers and limits what came of the call. given says that it was given up on this side.
+func (h *Handler) leave(c *call, failed *failure, given bool) {
+	if h.breakers == nil {
+		return
+	}
+	spent := c.spent()
+	c.permit.Done(limit.Used{Sent: c.sent, Tokens: spent.input + spent.output, Said: c.said(failed)})
+	if given || !c.sent {
+		c.pass.Done(breaker.Verdict{Result: breaker.NoVerdict})
+		return
+	}
+	h.usual.learn(c.job.Task, c.model.Name, spent.output)
+	c.pass.Done(c.ruling(failed))
+}
+
+// ruling is what the call says of its provider's health.
+func (c *call) ruling(failed *failure) breaker.Verdict {
+	if failed == nil {
+		return breaker.Verdict{Result: breaker.Worked}
+	}
+	v := breaker.Verdict{Result: breaker.Failed, Why: failed.text}
+	switch failed.blame(c) {
+	case blameCall:
+	case blameProvider:
+		v.Opens = breaker.OpensProvider
+	case blameModel:
+		v.Opens = breaker.OpensModel
+	case blameless:
+		v.Result = breaker.Worked
+	case blameNobody:
+		v.Result = breaker.NoVerdict
+		if c.isProbe() && c.status != 0 {
+			v.Result = breaker.Worked // the provider looked at the request and found it wrong: it is well
+		}
+	}
+	return v
+}
+
+// blocked decides about a job whose model must not be called now, and for which nothing was done.
+func (h *Handler) blocked(c *call, open *breaker.OpenError) error {
+	text := refusal(open)
+	if !c.mayWait() {
+		return fate.DivertTo(fate.ProviderUnavailable, text, nil)
+	}
+	wait, err := c.waitFor(open)
+	if err != nil {
+		return err
+	}
+	return fate.ParkAgain(wait, fate.ProviderUnavailable, text)
+}
+
+// mayWait reports whether the job stays with its model through an outage. On the ladder nobody waits.
+func (c *call) mayWait() bool {
+	return c.job.Trouble == nil && c.task.OnOutage.On(c.job.Lane) == task.OutageWait
+}
+
+// waitFor is how long the job waits for its model, at most until it must leave for the ladder.
+func (c *call) waitFor(open *breaker.OpenError) (time.Duration, error) {
+	now := time.Now()
+	wait := max(open.Until.Sub(now), halfOpenWait)
+	if open.State == breaker.HalfOpen {
+		wait = halfOpenWait
+	}
+	left := c.timeLeft(now) - leastTime
+	if left <= 0 {
+		return 0, fate.DivertTo(fate.Deadline, refusal(open)+"; no time is left to wait", nil)
+	}
+	return min(wait, left), nil
+}
+
+// refusal says why nothing is sent to a model.
+func refusal(open *breaker.OpenError) string {
+	return job.Cut(open.Error(), job.MaxDetail)
+}
