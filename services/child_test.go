@@ -180,7 +180,7 @@ func newProcesses(r *rig) *processes {
 		r.t.Fatal(err)
 	}
 	dir := filepath.Join(r.t.TempDir(), "schemas")
-	if err := os.CopyFS(dir, folder(r.first.URL(), r.second.URL())); err != nil {
+	if err := os.CopyFS(dir, r.files); err != nil {
 		r.t.Fatalf("write the tasks: %v", err)
 	}
 	return &processes{r: r, path: path, schemas: dir, logs: map[string]*childLog{}}

@@ -3,7 +3,6 @@ package services_test
 import (
 	"context"
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -30,7 +29,8 @@ func TestMain(m *testing.M) {
 	if childMain() {
 		return
 	}
-	goleak.VerifyTestMain(m)
+	// A name server that does not answer is waited for by Go's resolver after the call has left.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("net.(*Resolver).lookupIPAddr"), goleak.IgnoreAnyFunction("net.(*Resolver).goLookupIPCNAMEOrder.func3.1"))
 }
 
 // rig is a whole pipeline on a real server, with two providers that misbehave on demand and a subscriber
@@ -39,6 +39,7 @@ type rig struct {
 	t     *testing.T
 	url   string
 	conn  *broker.Conn // of the test
+	files fstest.MapFS // what tasks were loaded from
 	tasks *task.Set
 	defs  []stage.Definition
 	// first answers for model small, second for model large.
@@ -56,13 +57,20 @@ func setup(t *testing.T, url string) *rig {
 
 func setupReplicas(t *testing.T, url string, replicas int) *rig {
 	t.Helper()
+	return setupWith(t, url, replicas, folder)
+}
+
+// setupWith loads the tasks that files makes, given where the providers are.
+func setupWith(t *testing.T, url string, replicas int, files func(first, second string) fstest.MapFS) *rig {
+	t.Helper()
 	r := &rig{t: t, url: url, conn: brokertest.Connect(t, url), defs: services.Pipeline(), limits: stage.DefaultLimits()}
 	r.limits.Refresh = 50 * time.Millisecond
 	sizing := broker.DefaultSizing()
 	sizing.Replicas = replicas
 	brokertest.Ensure(t, r.conn, stage.Topology(r.defs, sizing))
 	r.first, r.second = provider(t), provider(t)
-	r.tasks = load(t, folder(r.first.URL(), r.second.URL()))
+	r.files = files(r.first.URL(), r.second.URL())
+	r.tasks = load(t, r.files)
 	r.client = client.New(r.conn)
 	r.heard = listen(t, url)
 	return r
@@ -85,58 +93,6 @@ func load(t *testing.T, folder fstest.MapFS) *task.Set {
 		t.Fatalf("load the tasks: %v", err)
 	}
 	return set
-}
-
-// The tasks of the rig: toy has the whole ladder, bare none, models no canned rung; plain answers in text.
-const (
-	ladderWhole  = "ladder:\n  - {rung: cache, max_age: 1h}\n  - {rung: model, model: large}\n  - {rung: canned}\n"
-	ladderModels = "ladder:\n  - {rung: cache, max_age: 1h}\n  - {rung: model, model: large}\n"
-	ladderNone   = "ladder: []\nno_ladder: the test wants to see the failure\n"
-)
-
-const taskYAML = `model: small
-parameters: {max_output_tokens: 300}
-deadline: {default: 20s, max: 10m, reserve: 1s}
-retry: {attempts: 5, max_calls: 6, first_delay: 10ms, factor: 1.5, max_delay: 50ms, jitter: 0.1, retry_after_max: 5s, interactive: {attempts: 2, first_delay: 10ms}}
-`
-
-const (
-	inputSchema  = `{"type":"object","properties":{"text":{"type":"string","minLength":1}},"required":["text"],"additionalProperties":false}`
-	outputSchema = `{"type":"object","properties":{"says":{"type":"string"},"mood":{"enum":["good","bad"]}},"required":["says","mood"],"additionalProperties":false}`
-	promptTmpl   = `{{define "system"}}Answer in JSON. {{.Schema}}{{end}}{{define "user"}}{{.Input.text}}{{end}}`
-	cannedYAML   = "- output: {says: canned, mood: good}\n"
-)
-
-func folder(first, second string) fstest.MapFS {
-	fs := fstest.MapFS{"models.yaml": {Data: []byte(modelsYAML(first, second))}}
-	for name, ladder := range map[string]string{"toy": ladderWhole, "models": ladderModels, "bare": ladderNone} {
-		addTask(fs, name, taskYAML+ladder)
-		if name == "toy" {
-			fs["tasks/"+name+"/canned.yaml"] = &fstest.MapFile{Data: []byte(cannedYAML)}
-		}
-	}
-	fs["tasks/plain/task.yaml"] = &fstest.MapFile{Data: []byte(taskYAML + "output: {format: text}\n" + ladderNone)}
-	fs["tasks/plain/prompt.tmpl"] = &fstest.MapFile{Data: []byte(`{{define "user"}}{{.Input.text}}{{end}}`)}
-	return fs
-}
-
-func addTask(fs fstest.MapFS, name, yaml string) {
-	fs["tasks/"+name+"/task.yaml"] = &fstest.MapFile{Data: []byte(yaml)}
-	fs["tasks/"+name+"/prompt.tmpl"] = &fstest.MapFile{Data: []byte(promptTmpl)}
-	fs["tasks/"+name+"/input.schema.json"] = &fstest.MapFile{Data: []byte(inputSchema)}
-	fs["tasks/"+name+"/output.schema.json"] = &fstest.MapFile{Data: []byte(outputSchema)}
-}
-
-func modelsYAML(first, second string) string {
-	return fmt.Sprintf(`defaults:
-  timeouts: {connect: 1s, first_token: 1s, silence: 1s, call: 2s}
-providers:
-  one: {kind: openai, base_url: %q, api_key: none}
-  two: {kind: openai, base_url: %q, api_key: none}
-models:
-  small: {provider: one, id: small-1, context_window: 16000, max_output_tokens: 2000, encoding: o200k_base, structured_output: json_schema, max_tokens_field: max_tokens, prices: {as_of: "2026-11-01", input: 1, output: 2}}
-  large: {provider: two, id: large-1, context_window: 32000, max_output_tokens: 2000, encoding: o200k_base, structured_output: json_schema, max_tokens_field: max_tokens, prices: {as_of: "2026-11-01", input: 10, output: 20}}
-`, first, second)
 }
 
 // run runs the named stages, each on a connection of its own, until the returned function is called; all

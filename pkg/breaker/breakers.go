@@ -139,12 +139,12 @@ func (b *Breakers) changed() {
 // announce tells of a change that this replica made.
 func (b *Breakers) announce(c *circuit, r Record) {
 	b.metrics.changes.WithLabelValues(c.Kind, c.Name, string(r.State)).Inc()
-	e, message := b.log.Info(), "a circuit closed"
+	e, message := b.log.Info(), "a breaker closed"
 	switch r.State {
 	case Open:
-		e, message = b.log.Warn(), "a circuit opened"
+		e, message = b.log.Warn(), "a breaker opened"
 	case HalfOpen:
-		message = "a circuit is half open"
+		message = "a breaker is half open"
 	case Closed:
 	}
 	e.Str("kind", c.Kind).Str("name", c.Name).Str("state", string(r.State)).Str("why", r.Why).Time("until", r.Until).Msg(message)

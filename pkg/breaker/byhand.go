@@ -46,7 +46,7 @@ func List(ctx context.Context, conn *broker.Conn) ([]Listed, error) {
 // OpenByHand opens a circuit for d, whatever it is now; then it is probed like any other. by is who did it.
 func OpenByHand(ctx context.Context, conn *broker.Conn, c Circuit, d time.Duration, why, by string) error {
 	if d <= 0 {
-		return fmt.Errorf("open the circuit of %s: for %s is not at all", c, d)
+		return fmt.Errorf("open the breaker of %s: for %s is not at all", c, d)
 	}
 	return byHand(ctx, conn, c, "open", func(from Record, now time.Time) (Record, bool) {
 		return from.opened(now, now.Add(d), why, by), true
@@ -68,7 +68,7 @@ func byHand(ctx context.Context, conn *broker.Conn, c Circuit, doing string, cha
 	for ctx.Err() == nil {
 		stored, err := conn.Record(ctx, broker.BreakersBucket, c.Key())
 		if err != nil {
-			return fmt.Errorf("%s the circuit of %s: %w", doing, c, err)
+			return fmt.Errorf("%s the breaker of %s: %w", doing, c, err)
 		}
 		from, _ := decode(stored.Data) // what cannot be read is closed, and is overwritten
 		next, needed := change(from, time.Now())
@@ -78,7 +78,7 @@ func byHand(ctx context.Context, conn *broker.Conn, c Circuit, doing string, cha
 		next.ByHand = true
 		data, err := json.Marshal(next)
 		if err != nil {
-			return fmt.Errorf("%s the circuit of %s: %w", doing, c, err)
+			return fmt.Errorf("%s the breaker of %s: %w", doing, c, err)
 		}
 		_, err = conn.Swap(ctx, broker.BreakersBucket, c.Key(), data, stored.Revision)
 		if err == nil {
@@ -86,10 +86,10 @@ func byHand(ctx context.Context, conn *broker.Conn, c Circuit, doing string, cha
 			return nil
 		}
 		if !errors.Is(err, broker.ErrConflict) {
-			return fmt.Errorf("%s the circuit of %s: %w", doing, c, err)
+			return fmt.Errorf("%s the breaker of %s: %w", doing, c, err)
 		}
 	}
-	return fmt.Errorf("%s the circuit of %s: %w", doing, c, context.Cause(ctx))
+	return fmt.Errorf("%s the breaker of %s: %w", doing, c, context.Cause(ctx))
 }
 
 // Reset removes the record of a circuit: it is as if it had never opened. None is no error.
@@ -100,7 +100,7 @@ func Reset(ctx context.Context, conn *broker.Conn, c Circuit) error {
 	for ctx.Err() == nil {
 		stored, err := conn.Record(ctx, broker.BreakersBucket, c.Key())
 		if err != nil {
-			return fmt.Errorf("reset the circuit of %s: %w", c, err)
+			return fmt.Errorf("reset the breaker of %s: %w", c, err)
 		}
 		if stored.Data == nil {
 			return nil
@@ -111,10 +111,10 @@ func Reset(ctx context.Context, conn *broker.Conn, c Circuit) error {
 			return nil
 		}
 		if !errors.Is(err, broker.ErrConflict) {
-			return fmt.Errorf("reset the circuit of %s: %w", c, err)
+			return fmt.Errorf("reset the breaker of %s: %w", c, err)
 		}
 	}
-	return fmt.Errorf("reset the circuit of %s: %w", c, context.Cause(ctx))
+	return fmt.Errorf("reset the breaker of %s: %w", c, context.Cause(ctx))
 }
 
 // event is what is published of a change.

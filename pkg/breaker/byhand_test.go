@@ -171,7 +171,7 @@ func TestEachChangeIsToldOnceByWhoMadeIt(t *testing.T) {
 	if got := all[2].value("spillway_breaker_state", map[string]string{"kind": "model", "name": "small"}); got != 0 {
 		t.Errorf("closed, the gauge shows %v", got)
 	}
-	for message, want := range map[string][3]int{"a circuit opened": {1, 0, 0}, "a circuit is half open": {0, 1, 0}, "a circuit closed": {0, 1, 0}} {
+	for message, want := range map[string][3]int{"a breaker opened": {1, 0, 0}, "a breaker is half open": {0, 1, 0}, "a breaker closed": {0, 1, 0}} {
 		for i, r := range all {
 			if got := r.logs.count(message); got != want[i] {
 				t.Errorf("replica %d logged %d times %q, want %d", i, got, message, want[i])

@@ -26,9 +26,12 @@ func (e *OpenError) Error() string {
 	if e.State == HalfOpen {
 		what = "half open, a probe is under way"
 	}
-	text := fmt.Sprintf("the circuit of %s is %s", e.Circuit, what)
+	text := fmt.Sprintf("the breaker of %s is %s", e.Circuit, what)
 	if !e.Since.IsZero() {
 		text += " since " + e.Since.UTC().Format(time.RFC3339)
+	}
+	if e.State == Open && !e.Until.IsZero() {
+		text += " until " + e.Until.UTC().Format(time.RFC3339)
 	}
 	if e.Why != "" {
 		text += ": " + e.Why

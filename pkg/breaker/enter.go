@@ -119,7 +119,7 @@ func (b *Breakers) notTaken(ctx context.Context, c *circuit, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	b.log.Warn().Err(err).Str("kind", c.Kind).Str("name", c.Name).Msg("the probe of a circuit could not begin")
+	b.log.Warn().Err(err).Str("kind", c.Kind).Str("name", c.Name).Msg("the probe of a breaker could not begin")
 	v := c.view.Load()
 	return &OpenError{Circuit: c.Circuit, State: v.state(), Until: b.now().Add(lookAgain), Why: v.Why, Since: v.Since}
 }

@@ -17,11 +17,11 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 	m := &metrics{
 		changes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "spillway_breaker_changes_total",
-			Help: "Changes of circuits that this process made, by the state after it.",
+			Help: "Changes of breakers that this process made, by the state after it.",
 		}, []string{"kind", "name", "to"}),
 		state: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "spillway_breaker_state",
-			Help: "The circuits of models and providers: 0 closed, 1 half open, 2 open.",
+			Help: "The breakers of models and providers: 0 closed, 1 half open, 2 open.",
 		}, []string{"kind", "name"}),
 	}
 	if err := errors.Join(register(r, &m.changes), register(r, &m.state)); err != nil {

@@ -128,7 +128,7 @@ func TestAReplicaCutOffVotesForItselfAndSaysSoLater(t *testing.T) {
 	}
 	other.sees(small, Open)
 	seeEpoch(t, []*replica{alone, other}, small, 1)
-	if n := alone.logs.count("a circuit opened"); n != 1 {
+	if n := alone.logs.count("a breaker opened"); n != 1 {
 		t.Errorf("said %d times", n)
 	}
 }

@@ -36,7 +36,7 @@ func ParseKey(key string) (Circuit, error) {
 // check keeps names out that would be a wildcard, or several tokens, of a subject.
 func (c Circuit) check() error {
 	if c.Kind != KindModel && c.Kind != KindProvider {
-		return fmt.Errorf("a circuit is of a %s or a %s, not of a %q", KindModel, KindProvider, c.Kind)
+		return fmt.Errorf("a breaker is of a %s or a %s, not of a %q", KindModel, KindProvider, c.Kind)
 	}
 	if ok, err := regexp.MatchString(`^[A-Za-z0-9_-]+$`, c.Name); err != nil || !ok {
 		return fmt.Errorf("%q is no name of a %s", c.Name, c.Kind)
@@ -94,13 +94,13 @@ func decode(data []byte) (Record, error) {
 	}
 	var r Record
 	if err := json.Unmarshal(data, &r); err != nil {
-		return Record{State: Closed}, fmt.Errorf("decode the record of a circuit: %w", err)
+		return Record{State: Closed}, fmt.Errorf("decode the record of a breaker: %w", err)
 	}
 	switch r.State {
 	case Closed, Open, HalfOpen:
 		return r, nil
 	}
-	return Record{State: Closed}, fmt.Errorf("decode the record of a circuit: unknown state %q", r.State)
+	return Record{State: Closed}, fmt.Errorf("decode the record of a breaker: unknown state %q", r.State)
 }
 
 // next is the successor that each change begins with.

@@ -81,7 +81,7 @@ func (b *Breakers) read(ctx context.Context, c *circuit) (bool, error) {
 func (b *Breakers) news(c *circuit, stored broker.Record, asked uint64, base *view) news {
 	r, err := decode(stored.Data)
 	if err != nil {
-		b.log.Error().Err(err).Str("kind", c.Kind).Str("name", c.Name).Msg("the record of a circuit cannot be read, it counts as closed")
+		b.log.Error().Err(err).Str("kind", c.Kind).Str("name", c.Name).Msg("the record of a breaker cannot be read, it counts as closed")
 	}
 	known := c.view.Load()
 	return news{
@@ -188,7 +188,7 @@ func (b *Breakers) payNow(ctx context.Context, c *circuit) bool {
 		if _, err := b.write(ctx, c, v, next, now); err != nil {
 			if ctx.Err() == nil && !v.owed.warned {
 				v.owed.warned = true
-				b.log.Warn().Err(err).Str("kind", c.Kind).Str("name", c.Name).Msg("the change of a circuit could not be stored, repeating")
+				b.log.Warn().Err(err).Str("kind", c.Kind).Str("name", c.Name).Msg("the change of a breaker could not be stored, repeating")
 			}
 			return false
 		}

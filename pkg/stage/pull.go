@@ -47,6 +47,8 @@ type puller struct {
 	bytes   int // of what is held
 	size    int // of a message, lately
 	settled settled
+	// started is false until all windows are open: their makings may take a while.
+	started bool
 	stopped bool
 	retry   *time.Timer
 	// missing is true while the broker knows no such inbox.
@@ -64,23 +66,27 @@ type window struct {
 }
 
 func newPuller(conn *broker.Conn, in Inbox, gate Gate, slots int, m *metrics, work *sync.WaitGroup, deliver func(*held)) *puller {
-	return &puller{
+	p := &puller{
 		conn: conn, inbox: in, gate: gate, slots: slots, deliver: deliver, work: work, m: m,
 		request: broker.PullSubject(in.Stream, in.Consumer),
 		held:    map[uint64]*held{}, settled: newSettled(),
 	}
+	for i := range p.windows {
+		p.windows[i] = &window{p: p}
+	}
+	return p
 }
 
 // start subscribes and pulls.
 func (p *puller) start() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for i := range p.windows {
-		p.windows[i] = &window{p: p}
-		if err := p.windows[i].subscribe(); err != nil {
+	for _, w := range p.windows {
+		if err := w.subscribe(); err != nil {
 			return fmt.Errorf("subscribe for inbox %s: %w", p.inbox.Consumer, err)
 		}
 	}
+	p.started = true
 	p.pull()
 	return nil
 }
@@ -105,7 +111,7 @@ func (w *window) subscribe() error {
 func (p *puller) pull() {
 	quarter := (p.slots + windows - 1) / windows
 	for _, w := range p.windows {
-		if p.stopped || w == nil || w.open > 0 {
+		if p.stopped || !p.started || w.open > 0 {
 			continue
 		}
 		asked := p.asked()
@@ -308,7 +314,7 @@ func (p *puller) reset() {
 		h.inProgress()
 	}
 	for _, w := range p.windows {
-		if p.stopped {
+		if p.stopped || !p.started {
 			return
 		}
 		old := w.sub
@@ -343,7 +349,7 @@ func (p *puller) stop() {
 	// The broker hears that nobody listens before it hears of what is handed back, or it would deliver that
 	// here again until the pull requests are used up. What is on its way is still received.
 	for _, w := range p.windows {
-		if w != nil && w.sub != nil {
+		if w.sub != nil {
 			_ = w.sub.Drain() // fails when the connection is gone, and the requests with it
 		}
 	}
@@ -354,7 +360,7 @@ func (p *puller) isListening() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, w := range p.windows {
-		if w != nil && w.sub != nil && w.sub.IsValid() {
+		if w.sub != nil && w.sub.IsValid() {
 			return true
 		}
 	}
@@ -366,7 +372,7 @@ func (p *puller) leave() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, w := range p.windows {
-		if w != nil && w.sub != nil {
+		if w.sub != nil {
 			_ = w.sub.Unsubscribe() // the process is ending
 		}
 	}

@@ -284,8 +284,8 @@ func (h *Handler) succeed(c *call) {
 
 // fail leaves the failed call in the job and decides between another try and fallback.
 func (h *Handler) fail(c *call, f *failure) error {
-	if !c.isProbe() || !c.mayWait() {
-		c.job.Attempts++ // a probe by one who waits is made for all who wait, and costs him none of his tries
+	if !c.isProbe() || !c.mayWait() || f.blame(c) == blameNobody || f.blame(c) == blameless {
+		c.job.Attempts++ // else a probe is made for all who wait, and costs the job none of its tries
 	}
 	h.record(c, string(f.code), f.text)
 	// The runner logs the failure itself, with its cause, where the fate is carried out.
