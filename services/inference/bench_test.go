@@ -7,10 +7,15 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sashabaranov/go-openai"
 
+	"spillway/pkg/broker"
+	"spillway/pkg/broker/brokertest"
 	"spillway/pkg/job"
+	"spillway/pkg/stage"
+	"spillway/pkg/task"
 )
 
 // hundredTokens is a usual answer: one token an event, as OpenAI sends it.
@@ -37,8 +42,25 @@ func (c canned) RoundTrip(req *http.Request) (*http.Response, error) {
 
 func (c canned) Do(req *http.Request) (*http.Response, error) { return c.RoundTrip(req) }
 
+// BenchmarkAHealthyCallOfAHundredTokens is all that a call costs here: guards, breakers, limits, request,
+// stream, history, metrics. BenchmarkTheSameCallByTheLibraryAlone is what it is to be compared with.
 func BenchmarkAHealthyCallOfAHundredTokens(b *testing.B) {
-	h := setup(b, "http://canned/v1")
+	h := setup(b, "http://canned/v1", func(env *stage.Env) {
+		env.Conn = brokertest.Connect(b, brokertest.Server(b).URL())
+		brokertest.Ensure(b, env.Conn, broker.NewTopology(nil, nil, broker.DefaultSizing()))
+		m := env.Tasks.Models["small"]
+		m.Limits = task.Limits{Concurrency: 1000, RequestsPerMinute: 100_000_000, TokensPerMinute: 100_000_000_000, BatchShare: 0.5}
+		m.Breaker = task.Breaker{ConsecutiveFailures: 5, FailureShare: 0.5, MinCalls: 5, Window: time.Minute, HalfOpenAfter: time.Minute, Probes: 1}
+	})
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- h.Run(ctx) }()
+	defer func() {
+		stop()
+		if err := <-ended; err != nil {
+			b.Error(err)
+		}
+	}()
 	h.providers["main"].transport.RegisterProtocol("http", canned{hundredTokens()})
 	b.ReportAllocs()
 	for b.Loop() {
@@ -49,7 +71,6 @@ func BenchmarkAHealthyCallOfAHundredTokens(b *testing.B) {
 	}
 }
 
-// BenchmarkTheSameCallByTheLibraryAlone is what the call above is to be compared with.
 func BenchmarkTheSameCallByTheLibraryAlone(b *testing.B) {
 	config := openai.DefaultConfig(secret)
 	config.BaseURL, config.HTTPClient = "http://canned/v1", canned{hundredTokens()}
