@@ -34,6 +34,12 @@ type Puller interface {
 	Inboxes() []Inbox
 }
 
+// Leaver is a Handler that is told when the process begins to leave: pulling has stopped, and what is held is
+// waited for. Leave is called once.
+type Leaver interface {
+	Leave()
+}
+
 // Rescuer is a Handler of an inbox whose messages are no jobs (Inbox.Decode). When such a message panics or
 // is poisonous, Rescue makes of it, without reading more than it must, a job that can be told of: nil, and
 // the run goes to fallback. An error with fate Elsewhere: there is nobody to tell, the message is kept raw.

@@ -185,6 +185,9 @@ func (r *Runner) drain() {
 	for _, p := range r.pullers {
 		p.stop()
 	}
+	if l, ok := r.handler.(Leaver); ok {
+		l.Leave()
+	}
 	r.hush()
 	done := make(chan struct{})
 	go func() {

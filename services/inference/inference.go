@@ -66,6 +66,7 @@ type Handler struct {
 	breakers *breaker.Breakers
 	limits   *limit.Limiter
 	parked   map[parkedKey]*parked
+	leaving  chan struct{} // closed when the stage leaves
 	budgets  map[string]*budget // by model
 	usual    usual
 	log      zerolog.Logger
@@ -78,6 +79,7 @@ var (
 	_ stage.Handler = (*Handler)(nil)
 	_ stage.Worker  = (*Handler)(nil)
 	_ stage.Puller  = (*Handler)(nil)
+	_ stage.Leaver  = (*Handler)(nil)
 )
 
 // New makes the handler. It fails when a provider that a task needs can not be used as it is configured.
@@ -87,6 +89,7 @@ func New(env *stage.Env) (*Handler, error) {
 		providers: make(map[string]*provider, len(env.Tasks.Providers)),
 		unusable:  map[string]error{},
 		parked:    map[parkedKey]*parked{},
+		leaving:   make(chan struct{}),
 		budgets:   map[string]*budget{},
 		log:       env.Log,
 		pace:      defaultPace,
@@ -180,6 +183,9 @@ func (h *Handler) Run(ctx context.Context) error {
 	return group.Wait()
 }
 
+// Leave hands back the jobs that only wait: calls under way are another matter.
+func (h *Handler) Leave() { close(h.leaving) }
+
 // Handle makes one call for j and leaves in it what came of it.
 func (h *Handler) Handle(ctx context.Context, j *job.Job) error {
 	if err := h.answeredBefore(ctx, j); err != nil {
@@ -201,6 +207,7 @@ func (h *Handler) Handle(ctx context.Context, j *job.Job) error {
 		}
 		return err
 	}
+	defer c.leaveAnyway()
 	if j.Arrival.Deliveries > 1 && !c.isParked() {
 		h.metrics.repeated.Inc()
 	}

@@ -23,6 +23,9 @@ const (
 	taskWait = time.Second
 )
 
+// errLeaving ends the wait of a job in a process that leaves.
+var errLeaving = errors.New("the process leaves")
+
 // reserve takes a place within the limits of the call's model, provider and task. A job that is not parked
 // waits for a moment only.
 func (h *Handler) reserve(ctx context.Context, c *call) error {
@@ -34,12 +37,28 @@ func (h *Handler) reserve(ctx context.Context, c *call) error {
 			patience = min(patience, taskWait)
 		}
 	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if parked {
+		// One that waits here is waiting in its inbox as well: a process that leaves does not stay for it.
+		done := make(chan struct{})
+		defer close(done)
+		go func() {
+			select {
+			case <-h.leaving:
+				cancel(errLeaving)
+			case <-done:
+			}
+		}()
+	}
 	permit, err := h.limits.Take(ctx, h.ask(c), patience)
 	busy, isBusy := errors.AsType[*limit.BusyError](err)
 	switch {
 	case err == nil:
 		c.permit = permit
 		return nil
+	case !isBusy && errors.Is(context.Cause(ctx), errLeaving):
+		return fate.ParkAgain(0, fate.ProviderRateLimited, "the process leaves while the job waits for its turn")
 	case !isBusy && ctx.Err() != nil:
 		return context.Cause(ctx)
 	case !isBusy:

@@ -69,6 +69,15 @@ func (h *Handler) leave(c *call, failed *failure, given bool) {
 	c.pass.Done(c.ruling(failed))
 }
 
+// leaveAnyway leaves for a call that did not: its handler panicked. To be called by defer.
+func (c *call) leaveAnyway() {
+	if c.permit == nil {
+		return // there are no limits here, nor breakers
+	}
+	c.pass.Done(breaker.Verdict{Result: breaker.NoVerdict}) // a second one is ignored
+	c.permit.Done(limit.Used{Sent: c.sent})
+}
+
 // ruling is what the call says of its provider's health.
 func (c *call) ruling(failed *failure) breaker.Verdict {
 	if failed == nil {

@@ -32,13 +32,16 @@ func (h *Handler) Inboxes() []stage.Inbox {
 	return inboxes
 }
 
+// sweep is how many parked jobs are looked at at once while their model's breaker is open.
+const sweep = 256
+
 type parkedKey struct{ lane, model string }
 
 // parked holds the jobs of a lane back that wait for a model. It is the gate of their inbox:
 //
 //	breaker closed      as many as the limits have room for, so that few wait in this process
-//	open                all: each is looked at once and handed back until the breaker's time is over,
-//	                    or goes to the ladder when its own is
+//	open                some at a time: each is looked at once and handed back until the breaker's time
+//	                    is over, or goes to the ladder when its own is
 //	that time is over   one, which probes
 //	half open           none
 type parked struct {
@@ -58,10 +61,11 @@ func (p *parked) Open(n, out int) int {
 		return min(n, 1)
 	case look.Open != nil && look.Open.State == breaker.HalfOpen:
 		return 0
-	case look.Open != nil:
-		return n
 	}
 	idle := out - int(p.calling.Load())
+	if look.Open != nil {
+		return max(0, min(n, sweep-idle))
+	}
 	room := p.h.limits.Room(p.model, p.lane) + p.h.limits.Waiting(p.model, p.lane)
 	return max(0, min(n, room-idle))
 }
