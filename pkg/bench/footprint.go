@@ -11,11 +11,11 @@ import (
 // footprint is what this process takes, in bytes.
 type footprint struct {
 	// resident is 0 where there is no /proc.
-	resident, heapAndStacks int64
+	resident, live int64
 }
 
 func measureFootprint() footprint {
-	now := []metrics.Sample{{Name: heapMetric}, {Name: stacksMetric}}
+	now := []metrics.Sample{{Name: liveMetric}, {Name: stacksMetric}}
 	metrics.Read(now)
 	return footprint{residentBytes(), int64(now[0].Value.Uint64() + now[1].Value.Uint64())}
 }
@@ -53,20 +53,20 @@ func watchGrowth() *growth {
 	g.stop = repeat(heapEvery, func() {
 		now := measureFootprint()
 		g.peak.resident = max(g.peak.resident, now.resident)
-		g.peak.heapAndStacks = max(g.peak.heapAndStacks, now.heapAndStacks)
+		g.peak.live = max(g.peak.live, now.live)
 	})
 	return g
 }
 
 // end stops looking and tells what each of so many calls took.
-func (g *growth) end(calls int) (resident *Growth, heapAndStacks Growth) {
+func (g *growth) end(calls int) (resident *Growth, live Growth) {
 	g.stop()
-	heapAndStacks = growthOf(g.before.heapAndStacks, g.peak.heapAndStacks, calls)
+	live = growthOf(g.before.live, g.peak.live, calls)
 	if g.before.resident > 0 {
 		r := growthOf(g.before.resident, g.peak.resident, calls)
 		resident = &r
 	}
-	return resident, heapAndStacks
+	return resident, live
 }
 
 func growthOf(before, peak int64, calls int) Growth {

@@ -121,7 +121,7 @@ func (b *bench) pipelineAtOnce(ctx context.Context, url string, c *child, r *InF
 		}
 		memory := watchGrowth()
 		measured, err := burst(ctx, url, way, b.warm, b.Jobs, &b.Options, PhasePipeline)
-		resident, heapAndStacks := memory.end(b.Jobs)
+		resident, live := memory.end(b.Jobs)
 		if err != nil {
 			return err
 		}
@@ -134,7 +134,7 @@ func (b *bench) pipelineAtOnce(ctx context.Context, url string, c *child, r *InF
 		r.Checks.count(counts, w, b.warm, before.Calls)
 		r.Redeliveries, r.Refused = measured.Redeliveries, measured.Refused
 		r.Pipeline = AtOnce{
-			Seconds: measured.Seconds, MaxInFlight: counts.MaxInFlight, Resident: resident, HeapAndStacks: heapAndStacks,
+			Seconds: measured.Seconds, MaxInFlight: counts.MaxInFlight, Resident: resident, Live: live,
 		}
 		return nil
 	})
@@ -163,7 +163,7 @@ func (b *bench) bareAtOnce(ctx context.Context, c *child, r *InFlightReport) err
 	err = callAtOnce(ctx, client, c.url, w, b.warm, b.Jobs, &done)
 	took := time.Since(began)
 	told()
-	resident, heapAndStacks := memory.end(b.Jobs)
+	resident, live := memory.end(b.Jobs)
 	if err != nil {
 		return fmt.Errorf("%s: %d of %d calls were answered: %w", PhaseBareClient, done.Load(), b.Jobs, err)
 	}
@@ -171,7 +171,7 @@ func (b *bench) bareAtOnce(ctx context.Context, c *child, r *InFlightReport) err
 	if err != nil {
 		return err
 	}
-	r.Bare = AtOnce{Seconds: took.Seconds(), MaxInFlight: counts.MaxInFlight, Resident: resident, HeapAndStacks: heapAndStacks}
+	r.Bare = AtOnce{Seconds: took.Seconds(), MaxInFlight: counts.MaxInFlight, Resident: resident, Live: live}
 	return nil
 }
 

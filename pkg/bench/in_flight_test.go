@@ -92,8 +92,8 @@ func TestACrowdOfCallsIsMeasuredBesideABareClient(t *testing.T) {
 		if a.Seconds < 0.2 || a.MaxInFlight < 2 || a.MaxInFlight > jobs {
 			t.Errorf("%s: %+v", name, a)
 		}
-		if a.HeapAndStacks.PerCall <= 0 || a.HeapAndStacks.Peak <= a.HeapAndStacks.Before {
-			t.Errorf("%s: heap and stacks are %+v", name, a.HeapAndStacks)
+		if a.Live.PerCall <= 0 || a.Live.Peak <= a.Live.Before {
+			t.Errorf("%s: live memory is %+v", name, a.Live)
 		}
 	}
 	if r.Ratio <= 0 {

@@ -120,9 +120,10 @@ type AtOnce struct {
 	// MaxInFlight is the most calls that the provider saw at once.
 	MaxInFlight int `json:"max_in_flight"`
 	// Resident is the resident set of this process, which holds all but the provider; nil: the system does not
-	// tell. HeapAndStacks are Go's objects, those not yet swept too, and the stacks of its goroutines.
-	Resident      *Growth `json:"resident_bytes,omitempty"`
-	HeapAndStacks Growth  `json:"heap_and_stacks_bytes"`
+	// tell. Live is what the last collection found in use, and the stacks of goroutines: what the calls
+	// themselves hold, where the resident set has what waits to be collected as well, about as much again.
+	Resident *Growth `json:"resident_bytes,omitempty"`
+	Live     Growth  `json:"live_bytes"`
 }
 
 // Growth is by how much this process grew while the calls were under way, in bytes. The peak is sampled, and

@@ -19,9 +19,11 @@ func cpuTime() time.Duration {
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
-// Names of runtime/metrics: objects that are live or not yet swept, and what is reserved for stacks.
+// Names of runtime/metrics: objects that are live or not yet swept, those that the last collection found live,
+// and what is reserved for stacks.
 const (
 	heapMetric   = "/memory/classes/heap/objects:bytes"
+	liveMetric   = "/gc/heap/live:bytes"
 	stacksMetric = "/memory/classes/heap/stacks:bytes"
 )
 

@@ -42,7 +42,7 @@ func (c *benchCmd) inFlight(ctx context.Context, g *globals) error {
 func (g *globals) printInFlight(r *bench.InFlightReport) error {
 	g.printf("%s calls at once, texts of %s KB, %d cores, model latency %g ms, window %d, sync %s\n\n",
 		thousands(r.Calls), trim(float64(r.PromptBytes)/1000), r.Cores, r.ModelMS, r.Window, r.Sync)
-	t := newTable(g.stdout, "all at once", "seconds", "most in flight", "RSS a call", "heap and stacks a call", "of bare client")
+	t := newTable(g.stdout, "all at once", "seconds", "most in flight", "RSS a call", "live a call", "of bare client")
 	for _, row := range []struct {
 		name string
 		a    *bench.AtOnce
@@ -54,7 +54,7 @@ func (g *globals) printInFlight(r *bench.InFlightReport) error {
 		if row.a == &r.Pipeline {
 			ratio = fmt.Sprintf("%.2f x seconds", r.Ratio)
 		}
-		t.row(row.name, fmt.Sprintf("%.2f", row.a.Seconds), thousands(row.a.MaxInFlight), resident, kib(&row.a.HeapAndStacks), ratio)
+		t.row(row.name, fmt.Sprintf("%.2f", row.a.Seconds), thousands(row.a.MaxInFlight), resident, kib(&row.a.Live), ratio)
 	}
 	if err := t.flush(); err != nil {
 		return err
@@ -65,7 +65,7 @@ func (g *globals) printInFlight(r *bench.InFlightReport) error {
 	for _, m := range []struct {
 		name string
 		of   *bench.Growth
-	}{{"RSS", r.Pipeline.Resident}, {"heap and stacks", &r.Pipeline.HeapAndStacks}} {
+	}{{"RSS", r.Pipeline.Resident}, {"live heap and stacks", &r.Pipeline.Live}} {
 		if m.of != nil {
 			g.printf("memory   %s of the pipeline's process: %s before, %s at its peak\n", m.name, mib(m.of.Before), mib(m.of.Peak))
 		}

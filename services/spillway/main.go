@@ -39,6 +39,7 @@ func exit(code int, format string, args ...any) error {
 
 func main() {
 	ctx, stop := interruptible()
+	go thrift(ctx, os.Getenv) // it ends with the process at the latest
 	code := run(ctx, os.Args[1:], os.Getenv, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)
