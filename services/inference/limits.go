@@ -19,7 +19,8 @@ import (
 const (
 	// shortWait is how long a job waits in its lane's inbox for a call's place; else it is parked.
 	shortWait = 100 * time.Millisecond
-	// taskWait is how long a parked job waits for a place of its task before others get their turn.
+	// taskWait is about how long a parked job waits for a place of its task before others get their turn, and
+	// then stays away.
 	taskWait = time.Second
 )
 
@@ -34,7 +35,7 @@ func (h *Handler) reserve(ctx context.Context, c *call) error {
 	if parked {
 		patience = max(c.timeLeft(time.Now())-leastTime, 0)
 		if c.task.MaxInFlight > 0 {
-			patience = min(patience, taskWait)
+			patience = min(patience, h.aboutTaskWait())
 		}
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -66,9 +67,15 @@ func (h *Handler) reserve(ctx context.Context, c *call) error {
 	case c.timeLeft(time.Now()) < leastTime:
 		return fate.DivertTo(fate.Deadline, "the deadline came while the job waited for its turn: "+busy.Limit, nil)
 	case parked && busy.Task:
-		return fate.ParkAgain(taskWait, fate.ProviderRateLimited, busy.Limit)
+		return fate.ParkAgain(h.aboutTaskWait(), fate.ProviderRateLimited, busy.Limit)
 	}
 	return fate.ParkAgain(0, fate.ProviderRateLimited, busy.Limit)
+}
+
+// aboutTaskWait is half of taskWait to one and a half: if those that came together left together, nobody would
+// be there for the places that become free until they are back.
+func (h *Handler) aboutTaskWait() time.Duration {
+	return taskWait/2 + time.Duration(h.random()*float64(taskWait))
 }
 
 func (h *Handler) ask(c *call) limit.Ask {
