@@ -36,6 +36,9 @@ type Verdict struct {
 	Result Result
 	// Opens is looked at for Failed only.
 	Opens Opens
+	// Reached says of a failed call that the provider answered it, if only with an error of the model: a
+	// provider that is probed works then, unless it refuses the account (OpensProvider).
+	Reached bool
 	// Why is shown to operators and clients.
 	Why string
 }
@@ -70,6 +73,10 @@ func (p *Pass) Done(v Verdict) {
 	}
 	for place, c := range p.m.circuits {
 		if p.probes[place] {
+			if place == provider && v.Result == Failed && v.Reached && v.Opens != OpensProvider {
+				p.judge(c, Verdict{Result: Worked})
+				continue
+			}
 			p.judge(c, v)
 			continue
 		}

@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/textproto"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -158,6 +160,22 @@ func (c *Conn) Dead(ctx context.Context, id string) (*job.Letter, *Stored, error
 		return nil, nil, fmt.Errorf("dead letter of %s: %w: %w", id, ErrUnreadable, err)
 	}
 	return l, stored, nil
+}
+
+// SubjectsOf lists the subjects under filter on which a stream holds messages; none when there is no such stream.
+func (c *Conn) SubjectsOf(ctx context.Context, stream, filter string) ([]string, error) {
+	s, err := c.JS.Stream(ctx, stream)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look at %s: %w", stream, err)
+	}
+	info, err := s.Info(ctx, jetstream.WithSubjectFilter(filter))
+	if err != nil {
+		return nil, fmt.Errorf("look at the subjects of %s: %w", stream, err)
+	}
+	return slices.Sorted(maps.Keys(info.State.Subjects)), nil
 }
 
 // Delete removes one message of a stream. A message that is gone already is no error.

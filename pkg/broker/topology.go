@@ -176,20 +176,34 @@ func cache(s Sizing) jetstream.StreamConfig {
 	return c
 }
 
-// retired are the consumers of earlier versions that would stand in the way of today's.
-func retired() []Consumer {
-	return []Consumer{{Stream: ParkedStream, Config: jetstream.ConsumerConfig{Durable: Inference + "-parked"}}}
+// retired are the consumers of earlier versions that pulled what today's are to pull: stages had one inbox for
+// both lanes, and one for the parked jobs of all models.
+func retired() []Source {
+	old := []Source{{Stream: ParkedStream, Consumer: Inference + "-parked"}}
+	for _, stage := range []string{ContextBuilder, Validator, Fallback, ResultWriter} {
+		old = append(old, Source{Stream: StageStream(stage), Consumer: stage})
+	}
+	return old
 }
 
-// retire deletes them.
+// retire deletes them. One that still has something to pull is an error: nobody would pull that any more.
 func (c *Conn) retire(ctx context.Context) error {
-	for _, k := range retired() {
+	for _, old := range retired() {
 		err := c.ensure(ctx, func(ctx context.Context) error {
-			err := c.JS.DeleteConsumer(ctx, k.Stream, k.Config.Durable)
-			return unless(unless(err, jetstream.ErrConsumerNotFound), jetstream.ErrStreamNotFound)
+			k, err := c.JS.Consumer(ctx, old.Stream, old.Consumer)
+			if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrStreamNotFound) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			if info := k.CachedInfo(); info.NumPending+uint64(info.NumAckPending) > 0 {
+				return fmt.Errorf("%d jobs wait there for an earlier version of Spillway: let that one finish them, then start this one", info.NumPending+uint64(info.NumAckPending))
+			}
+			return unless(c.JS.DeleteConsumer(ctx, old.Stream, old.Consumer), jetstream.ErrConsumerNotFound)
 		})
 		if err != nil {
-			return fmt.Errorf("delete consumer %s of %s: %w", k.Config.Durable, k.Stream, err)
+			return fmt.Errorf("retire consumer %s of %s: %w", old.Consumer, old.Stream, err)
 		}
 	}
 	return nil

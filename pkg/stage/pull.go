@@ -125,7 +125,9 @@ func (p *puller) pull() {
 		}
 		if p.gate != nil {
 			if want = p.gate.Open(want, len(p.held)+asked); want == 0 {
-				p.again(gatePause)
+				if asked == 0 {
+					p.again(gatePause) // else what is asked for comes, or is given back, and asks again
+				}
 				return
 			}
 		}

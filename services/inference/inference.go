@@ -29,6 +29,8 @@ const (
 	batchSlots       = 64
 	// heldBytes bounds the messages of the calls in flight, of each inbox.
 	heldBytes = 512 << 20
+	// parkedBytes is the same for each inbox of parked jobs.
+	parkedBytes = 128 << 20
 )
 
 type lane struct {
@@ -63,10 +65,11 @@ type Handler struct {
 	results  Results
 	cancels  Cancels
 	// breakers and limits are shared with the other replicas; nil without a connection.
+	conn     *broker.Conn
 	breakers *breaker.Breakers
 	limits   *limit.Limiter
 	parked   map[parkedKey]*parked
-	leaving  chan struct{} // closed when the stage leaves
+	leaving  chan struct{}      // closed when the stage leaves
 	budgets  map[string]*budget // by model
 	usual    usual
 	log      zerolog.Logger
@@ -144,6 +147,7 @@ func (h *Handler) share(env *stage.Env) (err error) {
 	if env.Conn == nil {
 		return nil
 	}
+	h.conn = env.Conn
 	replica := replicaName()
 	models := make([]breaker.Model, 0, len(env.Tasks.Models))
 	for _, name := range slices.Sorted(maps.Keys(env.Tasks.Models)) {
@@ -188,8 +192,11 @@ func (h *Handler) Leave() { close(h.leaving) }
 
 // Handle makes one call for j and leaves in it what came of it.
 func (h *Handler) Handle(ctx context.Context, j *job.Job) error {
-	if err := h.answeredBefore(ctx, j); err != nil {
-		return err
+	parked := j.Arrival.Stream == broker.ParkedStream
+	if !parked {
+		if err := h.answeredBefore(ctx, j); err != nil {
+			return err
+		}
 	}
 	if h.isCancelled(j) {
 		return fate.DoneElsewhere("the job was cancelled")
@@ -208,6 +215,12 @@ func (h *Handler) Handle(ctx context.Context, j *job.Job) error {
 		return err
 	}
 	defer c.leaveAnyway()
+	if parked {
+		// It came often without being called for: it is looked up once, and now.
+		if err := h.answeredBefore(ctx, j); err != nil {
+			return err
+		}
+	}
 	if j.Arrival.Deliveries > 1 && !c.isParked() {
 		h.metrics.repeated.Inc()
 	}
@@ -269,7 +282,7 @@ func (h *Handler) call(ctx context.Context, cancel context.CancelCauseFunc, c *c
 	c.watch = newWatch(c.started, c.left, c.limits, cancel)
 	defer c.watch.stop()
 	failed := c.run(ctx)
-	if failed != nil && (failed.code == fate.ProviderAuth || failed.code == fate.ProviderQuota) {
+	if failed != nil && isOfKey(failed.code) {
 		c.otherKey = c.provider.keys.refused(c.key, time.Now())
 	}
 	c.ended, c.took = context.Cause(ctx), time.Since(c.started)
@@ -291,14 +304,24 @@ func (h *Handler) succeed(c *call) {
 
 // fail leaves the failed call in the job and decides between another try and fallback.
 func (h *Handler) fail(c *call, f *failure) error {
-	if !c.isProbe() || !c.mayWait() || f.blame(c) == blameNobody || f.blame(c) == blameless {
-		c.job.Attempts++ // else a probe is made for all who wait, and costs the job none of its tries
+	if !c.isForOthers(f) {
+		c.job.Attempts++
 	}
 	h.record(c, string(f.code), f.text)
 	// The runner logs the failure itself, with its cause, where the fate is carried out.
 	h.about(h.log.Debug(), c).Str("outcome", string(f.code)).Int("status", c.status).Int("attempt", c.job.Attempts).
 		Str("provider_request_id", c.requestID()).Msg("a model call failed")
 	return h.retry(c, f)
+}
+
+// isForOthers reports whether the failed call costs the job none of its tries: another key is left for it, or
+// it was the probe for all who wait.
+func (c *call) isForOthers(f *failure) bool {
+	if c.otherKey {
+		return true
+	}
+	blamed := f.blame(c)
+	return c.isProbe() && c.mayWait() && blamed != blameNobody && blamed != blameless
 }
 
 // record adds the call to the job's history, its usage and cost, and to the metrics.

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"spillway/pkg/fate"
 	"spillway/pkg/stage"
 	"spillway/pkg/task"
 )
@@ -26,7 +28,30 @@ type keys struct {
 	all   []string
 	next  int
 	aside map[string]time.Time // until when
-	seen  os.FileInfo
+	// former are keys that were in use before: a late answer may repeat one.
+	former []string
+	seen   os.FileInfo
+	// The file is looked at again once every has passed since looked.
+	looked time.Time
+	every  time.Duration
+}
+
+// maxFormer bounds the keys that are remembered.
+const maxFormer = 16
+
+// lookEvery is how often a key file is looked at.
+const lookEvery = time.Second
+
+// isOfKey reports whether another key may do better than the one that was refused with code.
+func isOfKey(code fate.Code) bool {
+	return code == fate.ProviderAuth || code == fate.ProviderQuota || code == fate.ProviderRateLimited
+}
+
+// several reports whether there are keys to choose from.
+func (k *keys) several() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.all) > 1
 }
 
 // keyRest is how long a key is set aside that was refused while another may be taken.
@@ -37,7 +62,7 @@ func newKeys(env *stage.Env, from *task.Provider) (*keys, error) {
 	case from.Kind == task.KindSimulated, from.APIKey == noKey:
 		return &keys{}, nil
 	case from.APIKeyFile != "":
-		k := &keys{path: from.APIKeyFile}
+		k := &keys{path: from.APIKeyFile, every: lookEvery}
 		if err := k.read(); err != nil {
 			return nil, fmt.Errorf("no API key in api_key_file %s: mount the secret there, or correct models.yaml: %w", from.APIKeyFile, err)
 		}
@@ -65,7 +90,7 @@ func splitKeys(text string) []string {
 func (k *keys) take(now time.Time) string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.refresh()
+	k.refresh(now)
 	if len(k.all) == 0 {
 		return ""
 	}
@@ -108,17 +133,18 @@ func (k *keys) refused(key string, now time.Time) bool {
 func (k *keys) known() []string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.all
+	return slices.Concat(k.all, k.former)
 }
 
 // refresh reads a file that changed. One that can not be read leaves the last keys in use: a secret that is
 // being replaced must not stop the calls. The caller holds k.mu.
-func (k *keys) refresh() {
-	if k.path == "" {
+func (k *keys) refresh(now time.Time) {
+	if k.path == "" || now.Sub(k.looked) < k.every {
 		return
 	}
-	now, err := os.Stat(k.path)
-	if err == nil && (!os.SameFile(now, k.seen) || now.Size() != k.seen.Size() || !now.ModTime().Equal(k.seen.ModTime())) {
+	k.looked = now
+	file, err := os.Stat(k.path)
+	if err == nil && (!os.SameFile(file, k.seen) || file.Size() != k.seen.Size() || !file.ModTime().Equal(k.seen.ModTime())) {
 		_ = k.read()
 	}
 }
@@ -139,6 +165,8 @@ func (k *keys) read() error {
 	case !areHeaderValues(all):
 		return errors.New("the file has characters that no header may have")
 	}
+	k.former = append(k.former, k.all...)
+	k.former = k.former[max(0, len(k.former)-maxFormer):]
 	k.all, k.seen = all, seen
 	return nil
 }

@@ -22,6 +22,8 @@ const (
 	// taskWait is about how long a parked job waits for a place of its task before others get their turn, and
 	// then stays away.
 	taskWait = time.Second
+	// hopeless is how soon a parked job is looked at again, at the earliest, whose turn seems to come too late.
+	hopeless = 250 * time.Millisecond
 )
 
 // errLeaving ends the wait of a job in a process that leaves.
@@ -68,6 +70,9 @@ func (h *Handler) reserve(ctx context.Context, c *call) error {
 		return fate.DivertTo(fate.Deadline, "the deadline came while the job waited for its turn: "+busy.Limit, nil)
 	case parked && busy.Task:
 		return fate.ParkAgain(h.aboutTaskWait(), fate.ProviderRateLimited, busy.Limit)
+	case parked:
+		// Its turn is thought to come too late. That may prove wrong; until then others may wait in its place.
+		return fate.ParkAgain(min(max(busy.Wait/4, hopeless), lookAgain), fate.ProviderRateLimited, busy.Limit)
 	}
 	return fate.ParkAgain(0, fate.ProviderRateLimited, busy.Limit)
 }
@@ -142,11 +147,13 @@ var limitNames = []struct{ limit, remaining string }{
 // said reads what the response says of the provider's own limits. -1 and 0 mean there that it does not know.
 func (c *call) said(failed *failure) limit.Said {
 	var s limit.Said
-	if c.header == nil || !c.provider.obeysLimits {
-		return s
+	if c.header == nil || c.provider.keys.several() {
+		return s // each key has its own
 	}
-	s.RequestsLimit, s.RequestsLeft = limitOf(c.header, "Requests")
-	s.TokensLimit, s.TokensLeft = limitOf(c.header, "Tokens")
+	if c.provider.obeysLimits {
+		s.RequestsLimit, s.RequestsLeft = limitOf(c.header, "Requests")
+		s.TokensLimit, s.TokensLeft = limitOf(c.header, "Tokens")
+	}
 	if failed != nil && failed.code == fate.ProviderRateLimited {
 		s.Wait, _ = c.asked(failed.code, time.Now())
 	}

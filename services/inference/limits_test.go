@@ -37,6 +37,10 @@ func TestWhatAProviderSaysOfItsLimitsIsReadInEachForm(t *testing.T) {
 		"a limit without a rest": {header: map[string]string{"x-ratelimit-limit-requests": "60"}, want: limit.Said{RequestsLimit: 60, RequestsLeft: 60}},
 		"nonsense":               {header: map[string]string{"x-ratelimit-limit-requests": "many", "x-ratelimit-limit-tokens": "NaN"}},
 		"not to be believed":     {header: map[string]string{"x-ratelimit-limit-requests": "60"}, ignored: true},
+		"a wait is obeyed from everybody": {
+			header: map[string]string{"x-ratelimit-limit-requests": "60", "retry-after": "2"}, ignored: true,
+			failed: &failure{code: fate.ProviderRateLimited}, want: limit.Said{Wait: 2 * time.Second},
+		},
 		"a 429 that asks to wait": {
 			header: map[string]string{"retry-after-ms": "1500"}, failed: &failure{code: fate.ProviderRateLimited},
 			want: limit.Said{Wait: 1500 * time.Millisecond},
@@ -49,7 +53,7 @@ func TestWhatAProviderSaysOfItsLimitsIsReadInEachForm(t *testing.T) {
 			for k, v := range c.header {
 				h.Set(k, v)
 			}
-			call := &call{header: h, provider: &provider{obeysLimits: !c.ignored}}
+			call := &call{header: h, provider: &provider{obeysLimits: !c.ignored, keys: &keys{}}}
 			if got := call.said(c.failed); got != c.want {
 				t.Errorf("said %+v, want %+v", got, c.want)
 			}

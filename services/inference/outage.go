@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"spillway/pkg/breaker"
@@ -16,6 +17,13 @@ import (
 // halfOpenWait is how long a job waits at least while another job probes its model. It is short, for the
 // gate of the parked jobs stays shut as long as that takes.
 const halfOpenWait = 500 * time.Millisecond
+
+// lookAgain is how long a job waits at most before it looks whether the breaker was closed by hand, less up to
+// lookSpread of it: jobs that were parked together do not come back together.
+const (
+	lookAgain  = 15 * time.Second
+	lookSpread = 0.5
+)
 
 // enter lets the call through the limits and the breakers of its model, or says what becomes of the job
 // instead. A call that was let through is left, once.
@@ -83,7 +91,7 @@ func (c *call) ruling(failed *failure) breaker.Verdict {
 	if failed == nil {
 		return breaker.Verdict{Result: breaker.Worked}
 	}
-	v := breaker.Verdict{Result: breaker.Failed, Why: failed.text}
+	v := breaker.Verdict{Result: breaker.Failed, Why: c.cause(failed), Reached: c.status != 0}
 	switch failed.blame(c) {
 	case blameCall:
 	case blameProvider:
@@ -94,11 +102,19 @@ func (c *call) ruling(failed *failure) breaker.Verdict {
 		v.Result = breaker.Worked
 	case blameNobody:
 		v.Result = breaker.NoVerdict
-		if c.isProbe() && c.status != 0 {
+		if c.isProbe() && (failed.code == fate.ProviderRefusedRequest || failed.code == fate.ContextTooLong) && !failed.own {
 			v.Result = breaker.Worked // the provider looked at the request and found it wrong: it is well
 		}
 	}
 	return v
+}
+
+// cause is why a call failed, for the breaker: all jobs are told, so that it holds nothing of this one's.
+func (c *call) cause(f *failure) string {
+	if c.status >= http.StatusMultipleChoices {
+		return fmt.Sprintf("%s, HTTP status %d", f.code, c.status)
+	}
+	return string(f.code)
 }
 
 // blocked decides about a job whose model must not be called now, and for which nothing was done.
@@ -107,7 +123,7 @@ func (h *Handler) blocked(c *call, open *breaker.OpenError) error {
 	if !c.mayWait() {
 		return fate.DivertTo(fate.ProviderUnavailable, text, nil)
 	}
-	wait, err := c.waitFor(open)
+	wait, err := h.waitFor(c, open)
 	if err != nil {
 		return err
 	}
@@ -119,10 +135,14 @@ func (c *call) mayWait() bool {
 	return c.job.Trouble == nil && c.task.OnOutage.On(c.job.Lane) == task.OutageWait
 }
 
-// waitFor is how long the job waits for its model, at most until it must leave for the ladder.
-func (c *call) waitFor(open *breaker.OpenError) (time.Duration, error) {
+// waitFor is how long the job waits for its model before it is looked at again, at most until it must leave
+// for the ladder.
+func (h *Handler) waitFor(c *call, open *breaker.OpenError) (time.Duration, error) {
 	now := time.Now()
 	wait := max(open.Until.Sub(now), halfOpenWait)
+	if most := time.Duration((1 - lookSpread*h.random()) * float64(lookAgain)); wait > most {
+		wait = most
+	}
 	if open.State == breaker.HalfOpen {
 		wait = halfOpenWait
 	}

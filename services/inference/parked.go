@@ -1,9 +1,11 @@
 package inference
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"spillway/pkg/breaker"
 	"spillway/pkg/broker"
@@ -18,13 +20,15 @@ func (h *Handler) Inboxes() []stage.Inbox {
 		return nil
 	}
 	var inboxes []stage.Inbox
-	for _, model := range slices.Sorted(maps.Keys(h.tasks.Models)) {
+	models := append(slices.Collect(maps.Keys(h.tasks.Models)), h.forsaken()...)
+	slices.Sort(models)
+	for _, model := range models {
 		for _, in := range lanes() {
 			p := &parked{h: h, model: model, lane: in.lane}
 			h.parked[parkedKey{in.lane, model}] = p
 			inboxes = append(inboxes, stage.Inbox{
 				Stream: broker.ParkedStream, Subject: broker.ParkedSubject(in.lane, model), Consumer: broker.ParkedConsumer(in.lane, model),
-				Slots: in.slots, HeldBytes: heldBytes,
+				Slots: in.slots, HeldBytes: parkedBytes,
 				Gate: func(*stage.Env) stage.Gate { return p },
 			})
 		}
@@ -34,6 +38,29 @@ func (h *Handler) Inboxes() []stage.Inbox {
 
 // sweep is how many parked jobs are looked at at once while their model's breaker is open.
 const sweep = 256
+
+// forsakenTimeout bounds the look for parked jobs at the start.
+const forsakenTimeout = 10 * time.Second
+
+// forsaken names the models that are in models.yaml no more and have jobs that wait for them: these go to
+// the ladder, instead of being counted as unfinished for ever.
+func (h *Handler) forsaken() []string {
+	ctx, cancel := context.WithTimeout(context.Background(), forsakenTimeout)
+	defer cancel()
+	subjects, err := h.conn.SubjectsOf(ctx, broker.ParkedStream, broker.AllParked)
+	if err != nil {
+		h.log.Warn().Err(err).Msg("parked jobs not looked at: those of models that are gone wait for the next start")
+		return nil
+	}
+	var names []string
+	for _, subject := range subjects {
+		name := broker.Token(subject, 3)
+		if h.tasks.Models[name] == nil && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
 
 type parkedKey struct{ lane, model string }
 

@@ -168,6 +168,7 @@ func TestAKeyFileIsReadAgainWhenItChanges(t *testing.T) {
 	b := setup(t, serve(t, r.ServeHTTP), func(env *stage.Env) {
 		env.Tasks.Providers["main"].APIKeyEnv, env.Tasks.Providers["main"].APIKeyFile = "", path
 	})
+	b.providers["main"].keys.every = 0
 	call := func() string {
 		t.Helper()
 		if err := b.Handle(t.Context(), newJob(job.Batch)); err != nil {

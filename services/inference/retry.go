@@ -73,7 +73,7 @@ func (h *Handler) cutOut(c *call, f *failure, open *breaker.OpenError) error {
 	if !c.mayWait() {
 		return fate.DivertTo(f.code, text, f.cause)
 	}
-	wait, err := c.waitFor(open)
+	wait, err := h.waitFor(c, open)
 	if err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func (c *call) asked(code fate.Code, now time.Time) (time.Duration, bool) {
 // retryAfter reads retry-after-ms (OpenAI, Azure), then Retry-After as RFC 9110 section 10.2.3 has it:
 // seconds or a date. Fractions of seconds are taken as well. A wait that is over says nothing.
 func retryAfter(h http.Header, now time.Time) (time.Duration, bool) {
-	if ms, ok := number(h.Get("Retry-After-Ms")); ok {
+	if ms, ok := number(h.Get("Retry-After-Ms")); ok && ms > 0 {
 		return positive(ms, time.Millisecond)
 	}
 	value := strings.TrimSpace(h.Get("Retry-After"))
