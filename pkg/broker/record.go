@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -17,6 +18,8 @@ type Record struct {
 	Data []byte
 	// Revision is the stream sequence of the value, or of its removal; 0: nothing was ever stored.
 	Revision uint64
+	// At is when the server stored it.
+	At time.Time
 }
 
 // kvOperation tells a removal from a value, in the stream of a bucket.
@@ -31,7 +34,7 @@ func (c *Conn) Record(ctx context.Context, bucket, key string) (Record, error) {
 	if err != nil {
 		return Record{}, err
 	}
-	r := Record{Key: key, Revision: stored.Sequence}
+	r := Record{Key: key, Revision: stored.Sequence, At: stored.At}
 	if stored.Header.Get(kvOperation) == "" {
 		r.Data = stored.Data
 	}
@@ -106,7 +109,7 @@ func (c *Conn) Records(ctx context.Context, bucket string) ([]Record, error) {
 }
 
 func recordOf(entry jetstream.KeyValueEntry) Record {
-	r := Record{Key: entry.Key(), Revision: entry.Revision()}
+	r := Record{Key: entry.Key(), Revision: entry.Revision(), At: entry.Created()}
 	if entry.Operation() == jetstream.KeyValuePut {
 		r.Data = entry.Value()
 	}

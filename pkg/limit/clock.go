@@ -58,8 +58,8 @@ func (l *Limiter) now() time.Duration {
 // measure reads when the server stored this replica's own write. Another replica's write may be there by
 // now; then the next exchange tries again.
 func (l *Limiter) measure(ctx context.Context, key string, revision uint64, sent, acked time.Duration) {
-	stored, err := l.conn.Last(ctx, "KV_"+broker.LimitsBucket, "$KV."+broker.LimitsBucket+"."+key)
-	if err != nil || stored.Sequence != revision {
+	stored, err := l.conn.Record(ctx, broker.LimitsBucket, key)
+	if err != nil || stored.Revision != revision {
 		return
 	}
 	l.mu.Lock()

@@ -12,6 +12,12 @@
 // The order inside settle is the guarantee: the hand-over is acknowledged by JetStream before the message
 // is acknowledged to it. A crash in between repeats the hop under the same message id; it never loses it.
 //
+// # Lanes
+//
+// A stage has an inbox for each lane, and few slots for batch: a crowd of batch jobs neither stands before an
+// interactive one nor takes the machine from it. A stage may have more inboxes, which depend on what is
+// loaded (Puller).
+//
 // # Pull by credit
 //
 // A pull request asks for exactly the free slots, so that nothing waits in a client's buffer, where its
