@@ -53,6 +53,12 @@ func pressing(settings string, tasks map[string]string) func(first, second strin
 	}
 }
 
+// on is the pipeline for a subtest that publishes nothing more.
+func (p *pressed) on(t *testing.T) *pressed {
+	t.Helper()
+	return &pressed{rig: p.rig.on(t), sent: p.all()}
+}
+
 // redeploy sets what stages load that start from now on.
 func (p *pressed) redeploy(settings string, tasks map[string]string) {
 	p.t.Helper()
@@ -133,23 +139,36 @@ func (p *pressed) settled(within time.Duration) map[string]job.Result {
 	limit := time.Now().Add(within)
 	brokertest.Eventually(p.t, 2*within, "all requests are answered", func() bool { return p.heard.distinct() >= len(all) || time.Now().After(limit) })
 	p.emptied(30 * time.Second)
-	results := map[string]job.Result{}
+	results, f := map[string]job.Result{}, findings{}
 	for _, s := range all {
 		heard := p.heard.of(s.id)
 		if len(heard) != 1 {
-			p.t.Errorf("%s (%s, %q) has %d results", s.id, s.lane, s.text, len(heard))
+			f.add("not one result", "%s (%s, %q): %d", s.id, s.lane, s.text, len(heard))
 		}
 		for _, r := range heard {
 			results[s.id] = r
 			if r.Late {
-				p.t.Errorf("%s (%s, %q) is late: %s", s.id, s.lane, s.text, by(r))
+				f.add("late", "%s (%s, %q): %s", s.id, s.lane, s.text, by(r))
 			}
 		}
 	}
+	f.report(p.t)
 	if n := p.heard.distinct(); n != len(all) {
 		p.t.Errorf("%d ids have results, %d were published", n, len(all))
 	}
 	return results
+}
+
+// allLive wants a live answer for each request.
+func (p *pressed) allLive() {
+	p.t.Helper()
+	f := findings{}
+	for _, r := range p.settled(time.Minute) {
+		if !isLive(r) {
+			f.add(by(r), "%s: %+v", r.ID, r.Error)
+		}
+	}
+	f.report(p.t)
 }
 
 // calls are the provider's records of the calls, by what was asked. There must be no more than it keeps.
