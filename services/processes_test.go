@@ -19,6 +19,7 @@ import (
 	"spillway/pkg/broker/brokertest"
 	"spillway/pkg/fakellm"
 	"spillway/pkg/job"
+	"spillway/pkg/stage"
 )
 
 // ordeal is a rig under attack: traffic runs, things die, and what came of it is audited from what the
@@ -208,10 +209,11 @@ func (x *ordeal) consumersOf(name string) iter.Seq2[string, string] {
 			if d.Name != name {
 				continue
 			}
-			if len(d.Inboxes) == 0 {
-				yield(broker.StageStream(name), name)
+			inboxes := d.Inboxes
+			if len(inboxes) == 0 {
+				inboxes = stage.Lanes(name, 0)
 			}
-			for _, in := range d.Inboxes {
+			for _, in := range inboxes {
 				if !yield(in.Stream, in.Consumer) {
 					return
 				}

@@ -205,10 +205,10 @@ func TestReplaysEndInNewResults(t *testing.T) {
 	r := pipeline(t)
 	fail := func(t *testing.T, n int, prefix string) {
 		t.Helper()
-		r.provider.SetFaults(fakellm.Fault{Kind: fakellm.KindUnauthorized})
+		r.provider.SetFaults(fakellm.Fault{Kind: fakellm.KindBadRequest})
 		for i := range n {
 			id := fmt.Sprintf("%s%d", prefix, i)
-			r.spillway(t, "submit", "bare", `{"text":"`+id+`"}`, "--id="+id).with(exitNotAnswered, "provider_auth")
+			r.spillway(t, "submit", "bare", `{"text":"`+id+`"}`, "--id="+id).with(exitNotAnswered, "provider_refused_request")
 		}
 		r.provider.SetFaults()
 		brokertest.Eventually(t, 10*time.Second, "the dead letters are there", func() bool { return r.messages(t, broker.DeadStream) == n })
@@ -238,7 +238,7 @@ func TestReplaysEndInNewResults(t *testing.T) {
 	})
 	t.Run("a run that fails again has its exit code and its event", func(t *testing.T) {
 		fail(t, 1, "f")
-		r.provider.SetFaults(fakellm.Fault{Kind: fakellm.KindUnauthorized})
+		r.provider.SetFaults(fakellm.Fault{Kind: fakellm.KindBadRequest})
 		defer r.provider.SetFaults()
 		out := r.spillway(t, "dead", "replay", "f0", "--wait", "--json").with(exitNotAnswered)
 		// The order is told by another goroutine than the result.

@@ -98,6 +98,17 @@ func folder(t *testing.T) string {
 	}
 	prompt := `{{define "user"}}{{.Input.text}}{{end}}`
 	output := `{"type":"object","properties":{"says":{"type":"string"}},"required":["says"],"additionalProperties":false}`
+	// These tests make many calls fail on purpose, and are not about what the breaker makes of that.
+	models := filepath.Join(dir, "models.yaml")
+	text, err := os.ReadFile(models)
+	if err != nil {
+		t.Fatal(err)
+	}
+	patient := strings.NewReplacer("consecutive_failures: 5 ", "consecutive_failures: 100000 ", "min_calls: 5\n", "min_calls: 100000\n", "half_open_after: 60s", "half_open_after: 1ms").Replace(string(text))
+	if patient == string(text) {
+		t.Fatal("models.yaml sets no breaker: the tests would open it")
+	}
+	write(t, models, patient)
 	for name, text := range map[string]string{"task.yaml": bareTask, "prompt.tmpl": prompt, "output.schema.json": output} {
 		write(t, filepath.Join(dir, "tasks", "bare", name), text)
 	}
