@@ -3,7 +3,6 @@ package breaker
 import (
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -51,9 +50,6 @@ type Breakers struct {
 	circuits map[string]*circuit
 	kicked   chan struct{} // something is owed
 	back     chan struct{} // the connection is
-
-	mu       sync.Mutex
-	watchers map[*func()]struct{}
 }
 
 // member is a model with its circuits.
@@ -71,7 +67,7 @@ func New(o Options) (*Breakers, error) {
 	b := &Breakers{
 		conn: o.Conn, replica: o.Replica, log: o.Log, metrics: m, now: time.Now, link: newLink(o.Conn.NC.IsConnected()),
 		models: map[string]*member{}, circuits: map[string]*circuit{},
-		kicked: make(chan struct{}, 1), back: make(chan struct{}, 1), watchers: map[*func()]struct{}{},
+		kicked: make(chan struct{}, 1), back: make(chan struct{}, 1),
 	}
 	var faults []error
 	if o.Replica == "" {
@@ -109,31 +105,6 @@ func (b *Breakers) circuit(c Circuit, s *task.Breaker) *circuit {
 		b.circuits[c.Key()] = known
 	}
 	return known
-}
-
-// OnChange calls f, in the goroutine that found out and without locks held, whenever some circuit changed,
-// until remove is called. A circuit whose time is over does not change by that.
-func (b *Breakers) OnChange(f func()) (remove func()) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.watchers[&f] = struct{}{}
-	return func() {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		delete(b.watchers, &f)
-	}
-}
-
-func (b *Breakers) changed() {
-	b.mu.Lock()
-	calls := make([]func(), 0, len(b.watchers))
-	for f := range b.watchers {
-		calls = append(calls, *f)
-	}
-	b.mu.Unlock()
-	for _, f := range calls {
-		f()
-	}
 }
 
 // announce tells of a change that this replica made.

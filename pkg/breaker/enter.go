@@ -106,7 +106,6 @@ func (b *Breakers) takeOne(ctx context.Context, p *Pass, c *circuit, v *view) (b
 	try, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	won, err := b.write(try, c, v, v.probed(p.started, lease, p.token, b.replica), p.started)
-	b.changed()
 	if err != nil {
 		b.release(ctx, c, p, v.revision) // it may have been stored all the same
 		return false, b.notTaken(ctx, c, err)

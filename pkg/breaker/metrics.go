@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"spillway/pkg/metric"
 )
 
 type metrics struct {
@@ -24,23 +26,8 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Help: "The breakers of models and providers: 0 closed, 1 half open, 2 open.",
 		}, []string{"kind", "name"}),
 	}
-	if err := errors.Join(register(r, &m.changes), register(r, &m.state)); err != nil {
+	if err := errors.Join(metric.Register(r, &m.changes), metric.Register(r, &m.state)); err != nil {
 		return nil, fmt.Errorf("registering the metrics of the breakers: %w", err)
 	}
 	return m, nil
-}
-
-// register puts *c into r, or the collector into *c that r has under the same name.
-func register[C prometheus.Collector](r prometheus.Registerer, c *C) error {
-	if r == nil {
-		return nil
-	}
-	err := r.Register(*c)
-	if known, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
-		if same, ok := known.ExistingCollector.(C); ok {
-			*c = same
-			return nil
-		}
-	}
-	return err
 }

@@ -3,11 +3,8 @@ package breaker
 import (
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-
-	"spillway/pkg/broker/brokertest"
 )
 
 func TestFiveFailuresInARowOpenTheCircuitForAllReplicasWithinASecond(t *testing.T) {
@@ -240,26 +237,4 @@ func TestTwoOfAProcessShareTheirMetrics(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-}
-
-func TestWhoWaitsForAChangeHearsOfIt(t *testing.T) {
-	t.Parallel()
-	s := setup(t)
-	a, b := s.replica("a"), s.replica("b")
-	heard := make(chan bool, 100)
-	remove := b.OnChange(func() { heard <- b.Look("small").Ready })
-	a.breaks()
-	deadline := time.After(time.Second)
-	for ready := true; ready; {
-		select {
-		case ready = <-heard:
-		case <-deadline:
-			t.Fatal("not heard within a second")
-		}
-	}
-	remove()
-	s.clock.forward(halfOpenAfter)
-	a.call("small", Verdict{Result: Worked})
-	b.sees(small, Closed)
-	brokertest.Eventually(t, time.Second, "nobody calls after remove", func() bool { return len(heard) == 0 })
 }

@@ -109,7 +109,6 @@ func (p *Pass) vote(place int, c *circuit, v Verdict) {
 		return
 	}
 	if p.count(c, p.revisions[place], v, atOnce) {
-		p.b.changed()
 		p.b.kick()
 	}
 }

@@ -65,9 +65,7 @@ func (b *Breakers) observe(stored broker.Record) {
 	if c == nil || stored.Revision <= c.view.Load().revision {
 		return
 	}
-	if c.learn(b.news(c, stored, 0, nil)) {
-		b.changed()
-	}
+	c.learn(b.news(c, stored, 0, nil))
 }
 
 // compare reads all records, again and again, until the watch has to begin anew.
@@ -87,7 +85,6 @@ func (b *Breakers) compare(ctx context.Context) {
 			missed = missed || news
 		}
 		if missed {
-			b.changed()
 			if !first {
 				return
 			}

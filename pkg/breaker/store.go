@@ -51,10 +51,7 @@ func (b *Breakers) readShared(ctx context.Context, c *circuit) (again bool) {
 	c.reading = done
 	c.mu.Unlock()
 
-	news, err := b.read(ctx, c)
-	if news {
-		b.changed()
-	}
+	_, err := b.read(ctx, c)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.reading = nil
@@ -164,12 +161,8 @@ func (b *Breakers) pay(ctx context.Context, c *circuit) bool {
 	if !b.link.up.Load() || !c.storing.TryLock() {
 		return false
 	}
-	before := c.view.Load()
 	paid := b.payNow(ctx, c)
 	c.storing.Unlock()
-	if c.view.Load() != before {
-		b.changed()
-	}
 	return paid
 }
 

@@ -75,7 +75,7 @@ var codes = []Description{
 	{ProviderQuota, "failed", "The provider says that the account's quota is spent.", "Pay the bill, then replay."},
 	{ProviderAuth, "failed", "The provider refused the API key.", "Fix the key, then replay."},
 	{ProviderRefusedRequest, "failed", "The provider refused the request as malformed, or does not know the model.", "Check models.yaml and the task's parameters."},
-	{ProviderUnavailable, "failed", "The provider answered with a server error.", "Replay after the outage."},
+	{ProviderUnavailable, "failed", "The provider answered with a server error, or the breaker of the model or its provider is open.", "Replay after the outage; `spillway breaker ls`."},
 	{ProviderUnreachable, "failed", "No connection to the provider (refused, reset, DNS, TLS).", "Check base_url and the network, then replay."},
 	{ProviderTimeout, "failed", "The provider sent nothing, or too slowly, for longer than the model's timeouts.", "Replay after the outage, or raise timeouts."},
 	{ProviderCut, "failed", "The provider's stream ended before a finish reason.", "Replay."},

@@ -4,6 +4,8 @@ import (
 	"errors"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"spillway/pkg/metric"
 )
 
 // How exchanges end, as a label.
@@ -40,21 +42,6 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Help: "A limit that the provider says is lower than configured. There is no series for the others.",
 		}, []string{"entity", "limit"}),
 	}
-	err := errors.Join(register(r, &m.waiting), register(r, &m.granted), register(r, &m.exchanges), register(r, &m.lowered))
+	err := errors.Join(metric.Register(r, &m.waiting), metric.Register(r, &m.granted), metric.Register(r, &m.exchanges), metric.Register(r, &m.lowered))
 	return m, err
-}
-
-// register puts *c into r, or the collector into *c that r has under the same name.
-func register[C prometheus.Collector](r prometheus.Registerer, c *C) error {
-	if r == nil {
-		return nil
-	}
-	err := r.Register(*c)
-	if known, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
-		if same, ok := known.ExistingCollector.(C); ok {
-			*c = same
-			return nil
-		}
-	}
-	return err
 }

@@ -1,7 +1,11 @@
 package inference
 
 import (
+	"net"
 	"net/http"
+	"os"
+	"strings"
+	"syscall"
 	"testing"
 
 	"spillway/pkg/fate"
@@ -64,6 +68,17 @@ func TestWhatAProviderSaysIsShownOnOneShortLine(t *testing.T) {
 	} {
 		if got := c.quote(in); got != want {
 			t.Errorf("%q becomes %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestTooFewOpenFilesAreThisProcessesFaultAndSaidInWords(t *testing.T) {
+	t.Parallel()
+	for _, number := range []syscall.Errno{syscall.EMFILE, syscall.ENFILE} {
+		c := &call{sent: true, provider: &provider{keys: &keys{}}}
+		f := c.unanswered(&net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("socket", number)})
+		if f.code != fate.ProviderUnreachable || !strings.Contains(f.text, "ulimit -n") || f.blame(c) != blameNobody {
+			t.Errorf("%v: %s, %q, blame %d", number, f.code, f.text, f.blame(c))
 		}
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"spillway/pkg/metric"
 )
 
 // outcomeOK is the outcome of a call that ended with an answer; the others are codes.
@@ -56,27 +58,12 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		Name: "spillway_retries_refused_total",
 		Help: "Retries that were not made because too many of the model's calls were retries (retry_share).",
 	}, []string{"model"})
-	err := errors.Join(register(r, &m.unretried), register(r, &m.calls), register(r, &m.seconds), register(r, &m.firstToken),
-		register(r, &m.tokens), register(r, &m.cost), register(r, &m.repeated))
+	err := errors.Join(metric.Register(r, &m.unretried), metric.Register(r, &m.calls), metric.Register(r, &m.seconds), metric.Register(r, &m.firstToken),
+		metric.Register(r, &m.tokens), metric.Register(r, &m.cost), metric.Register(r, &m.repeated))
 	if err != nil {
 		return nil, fmt.Errorf("registering the metrics of inference: %w", err)
 	}
 	return m, nil
-}
-
-// register puts *c into r, or the collector into *c that r has under the same name.
-func register[C prometheus.Collector](r prometheus.Registerer, c *C) error {
-	if r == nil {
-		return nil
-	}
-	err := r.Register(*c)
-	if known, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
-		if same, ok := known.ExistingCollector.(C); ok {
-			*c = same
-			return nil
-		}
-	}
-	return err
 }
 
 func (m *metrics) ended(model, outcome string, took, firstToken time.Duration) {

@@ -40,6 +40,7 @@ func TestTheWaitThatAProviderAsksForIsReadInEveryFormInUse(t *testing.T) {
 		{"not a number", map[string]string{"Retry-After": "NaN"}, in1999, 0, false},
 		{"more than time can hold", map[string]string{"Retry-After": "99999999999999999999"}, in1999, maxWait, true},
 		{"milliseconds, which are preferred", map[string]string{"Retry-After-Ms": "1500", "Retry-After": "2"}, in1999, 1500 * time.Millisecond, true},
+		{"no milliseconds, but seconds", map[string]string{"Retry-After-Ms": "0", "Retry-After": "2"}, in1999, 2 * time.Second, true},
 		{"fractions of a millisecond", map[string]string{"Retry-After-Ms": "0.4"}, in1999, 400 * time.Microsecond, true},
 		{"a reset of tokens as a duration", map[string]string{"X-Ratelimit-Reset-Tokens": "6m0s"}, in1999, 6 * time.Minute, true},
 		{"a reset in milliseconds", map[string]string{"X-Ratelimit-Reset-Requests": "20ms"}, in1999, 20 * time.Millisecond, true},
@@ -226,5 +227,16 @@ func TestTheErrorOfAFailedCallKeepsItsCause(t *testing.T) {
 	f := wantFate(t, setup(t, url).Handle(t.Context(), newJob(job.Batch)), fate.Retry, fate.ProviderCut)
 	if f.Cause == nil || !errors.Is(f, f.Cause) {
 		t.Errorf("cause %v", f.Cause)
+	}
+}
+
+func TestAProviderThatSaysNotToRetryIsNotAskedAgain(t *testing.T) {
+	t.Parallel()
+	for says, want := range map[string]fate.Fate{"false": fate.Divert, "true": fate.Retry, "": fate.Retry} {
+		p := fake(t, fakellm.Options{Faults: []fakellm.Fault{{Kind: fakellm.KindServerError, Header: map[string]string{"x-should-retry": says}}}})
+		var f *fate.Error
+		if err := setup(t, p.URL()).Handle(t.Context(), newJob(job.Batch)); !errors.As(err, &f) || f.Fate != want {
+			t.Errorf("x-should-retry %q: %v, want %s", says, err, want)
+		}
 	}
 }

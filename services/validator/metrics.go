@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"spillway/pkg/metric"
 )
 
 type metrics struct {
@@ -25,23 +27,8 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Help: "Answers whose faults were told to a model.",
 		}, []string{"task"}),
 	}
-	if err := errors.Join(register(r, &m.verdicts), register(r, &m.corrections)); err != nil {
+	if err := errors.Join(metric.Register(r, &m.verdicts), metric.Register(r, &m.corrections)); err != nil {
 		return nil, fmt.Errorf("registering the metrics of the validator: %w", err)
 	}
 	return m, nil
-}
-
-// register puts *c into r, or the collector into *c that r has under the same name.
-func register(r prometheus.Registerer, c **prometheus.CounterVec) error {
-	if r == nil {
-		return nil
-	}
-	err := r.Register(*c)
-	if known, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
-		if same, ok := known.ExistingCollector.(*prometheus.CounterVec); ok {
-			*c = same
-			return nil
-		}
-	}
-	return err
 }
