@@ -20,10 +20,12 @@ const (
 	KindCall    = "call"
 	KindVerdict = "verdict"
 	KindRung    = "rung"
+	KindCache   = "cache"
 	KindOmitted = "omitted"
 )
 
-// Event is one entry of a job's history: a hop, a call, a verdict of the validator, or a rung.
+// Event is one entry of a job's history: a hop, a call, a verdict of the validator, a rung, or a look into the
+// cache in place of a call.
 type Event struct {
 	Kind  string    `json:"kind"`
 	Stage string    `json:"stage,omitempty"`

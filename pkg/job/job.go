@@ -61,8 +61,13 @@ type Job struct {
 	Stream   bool            `json:"stream,omitempty"`
 	// CacheBypass is true when the client wants no cached answer.
 	CacheBypass bool `json:"cache_bypass,omitempty"`
+	// CacheRenew is true when the client wants a call, though a cached answer is young enough.
+	CacheRenew bool `json:"cache_renew,omitempty"`
 	// CacheKey names the answers that may stand in for this job's; "": none may.
 	CacheKey string `json:"cache_key,omitempty"`
+	// Mixed is true when stages that had loaded different versions of the task worked on the job: its answer
+	// is nobody else's.
+	Mixed bool `json:"mixed,omitempty"`
 
 	// Model is the name in models.yaml that inference calls next.
 	Model string `json:"model,omitempty"`

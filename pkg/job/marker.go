@@ -69,6 +69,7 @@ type CachedAnswer struct {
 	ID          string          `json:"id"`
 	Task        string          `json:"task"`
 	TaskVersion string          `json:"task_version"`
+	Tenant      string          `json:"tenant"`
 	Output      json.RawMessage `json:"output"`
 	Model       string          `json:"model"`
 	AnsweredBy  string          `json:"answered_by"`

@@ -17,12 +17,21 @@ type Request struct {
 	Lane   string `json:"lane,omitempty"`
 	Tenant string `json:"tenant,omitempty"`
 	Stream bool   `json:"stream,omitempty"`
-	// Cache is allow (default) or bypass.
+	// Cache is allow (default), renew or bypass.
 	Cache    string          `json:"cache,omitempty"`
 	Webhook  *Webhook        `json:"webhook,omitempty"`
 	Parent   string          `json:"parent,omitempty"`
 	Metadata json.RawMessage `json:"metadata,omitempty"`
 }
+
+// What a request says of the cache.
+const (
+	CacheAllow = "allow"
+	// CacheRenew: no cached answer in place of a call; this one is kept.
+	CacheRenew = "renew"
+	// CacheBypass: no cached answer at all, and this one is not kept.
+	CacheBypass = "bypass"
+)
 
 // Receipt answers llm.submit.<task> and llm.cancel.<id>.
 type Receipt struct {

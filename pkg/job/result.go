@@ -29,6 +29,12 @@ const (
 	FromCanned Source = "canned"
 )
 
+// What a recovery may be, besides the outcomes of the validator's steps.
+const (
+	RecoveryStrict    = "strict"
+	RecoveryCorrected = "corrected"
+)
+
 // Outcome is how a run ends: the part of a result that a stage decides.
 type Outcome struct {
 	Status Status          `json:"status"`
@@ -38,7 +44,9 @@ type Outcome struct {
 	Model      string `json:"model,omitempty"`
 	AnsweredBy string `json:"answered_by,omitempty"`
 	// Recovery says how the output was won from the model's text: strict, extracted, repaired, corrected.
-	Recovery string       `json:"recovery,omitempty"`
+	Recovery string `json:"recovery,omitempty"`
+	// AgeMS is how old a cached output is, in milliseconds; nil for other sources.
+	AgeMS    *int64       `json:"age_ms,omitempty"`
 	Degraded *Degradation `json:"degraded,omitempty"`
 	Error    *Failure     `json:"error,omitempty"`
 }
@@ -78,6 +86,7 @@ type Result struct {
 	Model       string          `json:"model"`
 	AnsweredBy  string          `json:"answered_by"`
 	Recovery    string          `json:"recovery"`
+	AgeMS       *int64          `json:"age_ms"`
 	Degraded    *Degradation    `json:"degraded"`
 	Error       *Failure        `json:"error"`
 	Usage       Usage           `json:"usage"`
@@ -101,7 +110,7 @@ func (j *Job) Result(now time.Time) *Result {
 	r := &Result{
 		V: Version, ID: j.ID, Run: j.Run, Task: j.Task, TaskVersion: j.TaskVersion, Tenant: j.Tenant,
 		Status: o.Status, Output: o.Output, Source: o.Source, Model: o.Model, AnsweredBy: o.AnsweredBy,
-		Recovery: o.Recovery, Degraded: o.Degraded, Error: o.Error,
+		Recovery: o.Recovery, AgeMS: o.AgeMS, Degraded: o.Degraded, Error: o.Error,
 		Usage: j.Usage, CostUSD: j.CostUSD, History: j.History, TraceID: TraceID(j.TraceParent),
 		AcknowledgedAt: j.AcknowledgedAt, FinishedAt: now, Deadline: j.Deadline,
 		Late: !j.Deadline.IsZero() && now.After(j.Deadline), Session: j.Session, Metadata: j.Metadata,

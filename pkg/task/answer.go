@@ -62,10 +62,10 @@ func (t *taskLoader) correction(m *mapping) {
 func (t *taskLoader) cache(m *mapping) {
 	c, _ := m.sub("cache")
 	into := &t.task.Cache
-	c.choice("serve", &into.Serve, "fallback", "fresh", "never")
+	c.choice("serve", &into.Serve, ServeFallback, ServeFresh, ServeNever)
 	c.duration("fresh_for", &into.FreshFor, 0, maxKeep)
 	c.duration("keep", &into.Keep, 0, maxKeep)
-	c.choice("scope", &into.Scope, "tenant", "everyone")
+	c.choice("scope", &into.Scope, "tenant", ScopeEveryone)
 	c.pointers("key", &into.Key)
 	c.done()
 }

@@ -61,7 +61,8 @@ type Task struct {
 	Cases        []Case
 	// Warm are inputs to be answered before somebody asks, from warm.jsonl: JSON, one each.
 	Warm [][]byte
-	// ShapeHash is a hash over what shapes an answer besides input: prompt, output schema, model, parameters.
+	// ShapeHash is a hash over what shapes an answer besides its input: prompt, model and where it is called,
+	// parameters, output schema and rules, context.
 	ShapeHash string
 	// Files are the files of the task's folder by their path in it. They must not be changed.
 	Files map[string][]byte
@@ -196,13 +197,26 @@ type StateUpdate struct {
 	Expr    *expr.Program
 }
 
+// When kept answers are served: in place of a call, in place of one that failed, or never. ServeFresh includes
+// ServeFallback.
+const (
+	ServeFresh    = "fresh"
+	ServeFallback = "fallback"
+	ServeNever    = "never"
+)
+
+// ScopeEveryone lets the answer to one tenant be given to all.
+const ScopeEveryone = "everyone"
+
 // Cache is how answers are kept.
 type Cache struct {
-	Serve    string
+	Serve string
+	// FreshFor is how old an answer may be that is served in place of a call.
 	FreshFor time.Duration
-	Keep     time.Duration
-	Scope    string
-	Key      []string
+	// Keep is how long answers are kept; 0: not at all.
+	Keep  time.Duration
+	Scope string
+	Key   []string
 }
 
 // Retention is how long things are kept, at most as long as their streams do.

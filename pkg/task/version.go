@@ -57,24 +57,37 @@ func (s *Set) version(t *Task) string {
 	return d.hex(versionBytes)
 }
 
-// shape hashes what shapes an answer besides its input.
+// shape hashes what shapes an answer besides its input, and what makes it acceptable: an answer that today's
+// rules would not let pass must not be found under today's key.
 func (s *Set) shape(t *Task) string {
 	d := newDigest()
 	d.part(t.Files[promptFile])
 	if t.OutputSchema != nil {
 		d.part(t.OutputSchema.Source())
 	}
-	d.text(t.Output.Format)
-	d.text(t.Model)
-	if model, ok := s.Models[t.Model]; ok {
-		d.text(model.Provider)
-		d.text(model.ID)
+	for _, name := range []string{t.Model, t.Correction.LastOn} {
+		d.text(name)
+		if model, ok := s.Models[name]; ok {
+			d.text(model.Provider)
+			d.text(model.ID)
+			if p, ok := s.Providers[model.Provider]; ok {
+				d.text(p.BaseURL)
+			}
+		}
 	}
-	parameters, err := json.Marshal(t.Parameters)
-	if err != nil { // numbers, texts and pointers to them always have a form in JSON
-		panic("parameters without a form in JSON: " + err.Error())
+	o, c := t.Output, t.Context
+	for _, rule := range o.Rules {
+		d.text(rule.Expr.String())
+		d.text(rule.Say)
 	}
-	d.part(parameters)
+	o.Rules, o.Stream, c.StateUpdate = nil, "", nil
+	for _, settings := range []any{t.Parameters, o, c} {
+		text, err := json.Marshal(settings)
+		if err != nil { // numbers, texts and pointers to them always have a form in JSON
+			panic("settings without a form in JSON: " + err.Error())
+		}
+		d.part(text)
+	}
 	return d.hex(keyBytes)
 }
 
@@ -82,7 +95,7 @@ func (s *Set) shape(t *Task) string {
 // JSON; session a digest of what the session adds to the prompt, "" without one.
 func (t *Task) CacheKey(tenant string, input []byte, session string) string {
 	d := newDigest()
-	if t.Cache.Scope == "everyone" {
+	if t.Cache.Scope == ScopeEveryone {
 		tenant = ""
 	}
 	d.text(t.Name)

@@ -108,16 +108,24 @@ func TestAShapeChangesOnlyWithWhatShapesAnswers(t *testing.T) {
 		files   folder
 		changes bool
 	}{
-		"the prompt":        {folder{"tasks/demo/prompt.tmpl": `{{define "user"}}{{.Input.text}}!{{end}}`}, true},
-		"the output schema": {folder{"tasks/demo/output.schema.json": `{"type":"object","properties":{"mood":{"enum":["good","bad","so"]}},"required":["mood"]}`}, true},
-		"its spacing":       {folder{"tasks/demo/output.schema.json": strings.ReplaceAll(versioned()["tasks/demo/output.schema.json"], ",", " , ")}, false},
-		"the model's id":    {folder{"models.yaml": strings.Replace(models, "id: s-1", "id: s-2", 1)}, true},
-		"the model":         {folder{"tasks/demo/task.yaml": strings.Replace(manifest, "model: small", "model: idle", 1)}, true},
-		"a parameter":       {folder{"tasks/demo/task.yaml": manifest + "parameters: {temperature: 0}\n"}, true},
-		"the prices":        {folder{"models.yaml": strings.Replace(models, "input: 1", "input: 3", 1)}, false},
-		"the retries":       {folder{"tasks/demo/task.yaml": manifest + "retry: {attempts: 2}\n"}, false},
-		"the ladder":        {folder{"tasks/demo/task.yaml": "model: small\n"}, false},
-		"the canned answer": {folder{"tasks/demo/canned.yaml": "- output: {mood: bad}\n"}, false},
+		"the prompt":          {folder{"tasks/demo/prompt.tmpl": `{{define "user"}}{{.Input.text}}!{{end}}`}, true},
+		"the output schema":   {folder{"tasks/demo/output.schema.json": `{"type":"object","properties":{"mood":{"enum":["good","bad","so"]}},"required":["mood"]}`}, true},
+		"its spacing":         {folder{"tasks/demo/output.schema.json": strings.ReplaceAll(versioned()["tasks/demo/output.schema.json"], ",", " , ")}, false},
+		"the model's id":      {folder{"models.yaml": strings.Replace(models, "id: s-1", "id: s-2", 1)}, true},
+		"the model":           {folder{"tasks/demo/task.yaml": strings.Replace(manifest, "model: small", "model: idle", 1)}, true},
+		"a parameter":         {folder{"tasks/demo/task.yaml": manifest + "parameters: {temperature: 0}\n"}, true},
+		"the prices":          {folder{"models.yaml": strings.Replace(models, "input: 1", "input: 3", 1)}, false},
+		"the retries":         {folder{"tasks/demo/task.yaml": manifest + "retry: {attempts: 2}\n"}, false},
+		"the ladder":          {folder{"tasks/demo/task.yaml": "model: small\ncorrection: {last_on: last}\n"}, false},
+		"who corrects":        {folder{"tasks/demo/task.yaml": strings.Replace(manifest, "last_on: last", "last_on: large", 1)}, true},
+		"the corrector's id":  {folder{"models.yaml": strings.Replace(models, "id: last-1", "id: last-2", 1)}, true},
+		"where it is called":  {folder{"models.yaml": strings.Replace(models, "127.0.0.1:1", "127.0.0.1:2", 1)}, true},
+		"a rule":              {folder{"tasks/demo/task.yaml": manifest + "output: {rules: [{name: r, expr: output.mood != 'x', say: no}]}\n"}, true},
+		"what is dropped":     {folder{"tasks/demo/task.yaml": manifest + "output: {additional_properties: drop}\n"}, true},
+		"the context":         {folder{"tasks/demo/task.yaml": manifest + "context: {max_input_tokens: 100}\n"}, true},
+		"the drafts":          {folder{"tasks/demo/task.yaml": manifest + "output: {stream: never}\n"}, false},
+		"how long it is kept": {folder{"tasks/demo/task.yaml": manifest + "cache: {serve: fresh, fresh_for: 1h, keep: 2h}\n"}, false},
+		"the canned answer":   {folder{"tasks/demo/canned.yaml": "- output: {mood: bad}\n"}, false},
 	} {
 		after := versioned().with(test.files).mustLoad(t).Tasks["demo"].ShapeHash
 		if (after != before) != test.changes {

@@ -17,13 +17,14 @@ import (
 // Definition is the stage.
 func Definition() stage.Definition {
 	return stage.Definition{
-		Name: broker.ContextBuilder,
-		New:  func(env *stage.Env) (stage.Handler, error) { return New(env) },
+		Name: broker.ContextBuilder, SendsOn: []string{broker.ResultWriter},
+		New: func(env *stage.Env) (stage.Handler, error) { return New(env) },
 	}
 }
 
 // Handler makes prompts.
 type Handler struct {
+	conn    *broker.Conn
 	tasks   *task.Set
 	counter *tokens.Counter
 	metrics *metrics
@@ -38,17 +39,21 @@ func New(env *stage.Env) (*Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Handler{tasks: env.Tasks, counter: tokens.New(), metrics: m, log: env.Log}, nil
+	return &Handler{conn: env.Conn, tasks: env.Tasks, counter: tokens.New(), metrics: m, log: env.Log}, nil
 }
 
-// Handle renders the job's prompt for its model and makes sure that it fits.
-func (h *Handler) Handle(_ context.Context, j *job.Job) error {
+// Handle renders the job's prompt for its model and makes sure that it fits, unless an answer is there already.
+func (h *Handler) Handle(ctx context.Context, j *job.Job) error {
 	t := h.tasks.Tasks[j.Task]
 	if t == nil {
 		return fate.DivertTo(fate.Internal, fmt.Sprintf("task %s is not loaded here", j.Task), nil)
 	}
 	if j.Model == "" {
 		j.Model = t.Model
+	}
+	t.Sign(j)
+	if h.isAnswered(ctx, t, j) {
+		return nil
 	}
 	m := h.tasks.Models[j.Model]
 	if m == nil {

@@ -11,7 +11,9 @@ import (
 	"spillway/pkg/broker"
 	"spillway/pkg/fate"
 	"spillway/pkg/job"
+	"spillway/pkg/schema"
 	"spillway/pkg/stage"
+	"spillway/pkg/task"
 )
 
 // overrides are what the body of a replay may change.
@@ -96,7 +98,7 @@ func (f *fallback) renew(ctx context.Context, j *job.Job, order job.Arrival) err
 	renewed(j, letter.Job, run)
 	j.ForgetDead = stored.Sequence
 	if t := f.tasks.Tasks[j.Task]; t != nil {
-		j.TaskVersion, j.Model = t.Version, t.Model
+		j.Model = t.Model
 	}
 	if wanted.Model != "" {
 		j.Model = wanted.Model
@@ -196,7 +198,7 @@ func (f *fallback) take(ctx context.Context, dead *job.Job, order job.Arrival, s
 		next.AnswerBy, next.TraceParent = next.Deadline.Add(-time.Second), dead.TraceParent
 		if t := f.tasks.Tasks[dead.Task]; t != nil {
 			next.AnswerBy = next.Deadline.Add(-t.AnswerLead(total))
-			next.TaskVersion = t.Version
+			f.reversion(&next, dead, t)
 		}
 		err = f.conn.Readmit(ctx, &next, sequence)
 		if err == nil {
@@ -208,6 +210,20 @@ func (f *fallback) take(ctx context.Context, dead *job.Job, order job.Arrival, s
 	}
 }
 
+// reversion makes the marker that of a version of the task, which may not be the one of the run before.
+func (f *fallback) reversion(m *job.Marker, dead *job.Job, t *task.Task) {
+	m.TaskVersion, m.CacheKey, m.Canned = t.Version, "", 0
+	input, err := schema.Decode(dead.Input)
+	if err != nil {
+		f.log.Warn().Err(err).Str("job", dead.ID).Msg("the input of a replay cannot be read for cached and canned answers")
+		return
+	}
+	m.CacheKey, m.Canned = t.StandIns(dead.Tenant, dead.Session, input)
+	if dead.CacheBypass {
+		m.CacheKey = ""
+	}
+}
+
 // renewed makes j the job of the new run: what the client asked, without what the last run made of it.
 // Its history is kept.
 func renewed(j, dead *job.Job, m *job.Marker) {
@@ -216,6 +232,6 @@ func renewed(j, dead *job.Job, m *job.Marker) {
 		Parent: dead.Parent, TraceParent: dead.TraceParent, Run: m.Run, Supersedes: m.Supersedes,
 		AcknowledgedAt: m.AcknowledgedAt, Deadline: m.Deadline, HandedOverAt: m.AcknowledgedAt,
 		Input: dead.Input, Metadata: dead.Metadata, Webhook: dead.Webhook, Stream: dead.Stream,
-		CacheBypass: dead.CacheBypass, CacheKey: dead.CacheKey, History: dead.History, Arrival: j.Arrival,
+		TaskVersion: m.TaskVersion, CacheBypass: dead.CacheBypass, CacheRenew: dead.CacheRenew, CacheKey: m.CacheKey, History: dead.History, Arrival: j.Arrival,
 	}
 }

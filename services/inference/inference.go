@@ -248,6 +248,7 @@ func (h *Handler) prepare(j *job.Job) (*call, error) {
 	if t == nil {
 		return nil, fate.DivertTo(fate.Internal, "the task is not loaded at inference", nil)
 	}
+	t.Sign(j)
 	if j.Model == "" {
 		j.Model = t.Model
 	}

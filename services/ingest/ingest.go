@@ -166,7 +166,7 @@ func (in *ingest) marker(id string, j *job.Job, r *reading, t *task.Task) *job.M
 		m.Metadata = r.request.Metadata
 	}
 	m.CacheKey, m.Canned = r.shape(t)
-	if r.request.Cache == "bypass" {
+	if r.request.Cache == job.CacheBypass {
 		m.CacheKey = "" // neither answered from the cache nor kept in it
 	}
 	return m
@@ -179,7 +179,7 @@ func fill(j *job.Job, m *job.Marker, r *reading, t *task.Task) {
 	j.CacheKey, j.TraceParent, j.Run = m.CacheKey, m.TraceParent, 1
 	j.Session, j.Parent, j.Stream, j.Webhook = q.Session, q.Parent, q.Stream, q.Webhook
 	j.Input, j.Metadata = q.Input, q.Metadata
-	j.CacheBypass = q.Cache == "bypass"
+	j.CacheBypass, j.CacheRenew = q.Cache == job.CacheBypass, q.Cache == job.CacheRenew
 	if t != nil {
 		j.Model = t.Model
 	}

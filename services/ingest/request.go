@@ -11,7 +11,6 @@ import (
 
 	json "github.com/go-json-experiment/json/v1"
 
-	"spillway/pkg/expr"
 	"spillway/pkg/fate"
 	"spillway/pkg/job"
 	"spillway/pkg/schema"
@@ -185,8 +184,8 @@ func (r *reading) checkText(name, text, lane string, t *task.Task) {
 			r.fault(fate.InvalidRequest, "/lane", "the subject says the lane, and it says %s", lane)
 		}
 	case "cache":
-		if text != "allow" && text != "bypass" {
-			r.fault(fate.InvalidRequest, "/cache", "cache is allow or bypass")
+		if text != job.CacheAllow && text != job.CacheRenew && text != job.CacheBypass {
+			r.fault(fate.InvalidRequest, "/cache", "cache is allow, renew or bypass")
 		}
 	case "deadline":
 		r.checkDeadline(text, lane, t)
@@ -236,14 +235,7 @@ func (r *reading) shape(t *task.Task) (cacheKey string, canned int) {
 	if t == nil || r.code != "" {
 		return "", 0
 	}
-	if canonical, err := task.Canonical(r.input); err == nil {
-		cacheKey = t.CacheKey(r.request.Tenant, canonical, r.request.Session)
-	}
-	canned, err := t.PickCanned(expr.Vars{Input: r.input})
-	if err != nil {
-		canned = 0 // fallback evaluates it again, with the error in its history
-	}
-	return cacheKey, canned
+	return t.StandIns(r.request.Tenant, r.request.Session, r.input)
 }
 
 // escape makes a member's name a token of a JSON pointer (RFC 6901).

@@ -47,7 +47,7 @@ func (w *writer) Handle(ctx context.Context, j *job.Job) error {
 		return err
 	}
 	// A late real answer does not replace a result, but it may serve others.
-	w.feedCache(ctx, j)
+	w.feedCache(j)
 	if stored != nil {
 		keepLate(j, stored)
 		return fate.DoneElsewhere("the run has its result")

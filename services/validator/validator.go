@@ -26,12 +26,6 @@ func Definition() stage.Definition {
 	}
 }
 
-// How an output was won, where that is not called as the verdict is.
-const (
-	recoveryStrict    = "strict"
-	recoveryCorrected = "corrected"
-)
-
 // Handler judges answers.
 type Handler struct {
 	tasks   *task.Set
@@ -60,6 +54,7 @@ func (h *Handler) Handle(_ context.Context, j *job.Job) error {
 	if j.Answer == nil {
 		return fate.DivertTo(fate.Internal, "there is no answer to check", nil)
 	}
+	t.Sign(j)
 	if j.Correction != nil {
 		j.CorrectionTokens += lastCallTokens(j)
 	}
@@ -106,9 +101,9 @@ func accept(j *job.Job, t *task.Task, v *Verdict) {
 func recoveryOf(j *job.Job, v *Verdict) string {
 	switch {
 	case j.Correction != nil:
-		return recoveryCorrected
+		return job.RecoveryCorrected
 	case v.Outcome == Valid:
-		return recoveryStrict
+		return job.RecoveryStrict
 	}
 	return v.Outcome
 }
