@@ -167,3 +167,22 @@ func TestPromptAndAnswerNeverTakeMoreThanTheWindow(t *testing.T) {
 		}
 	}
 }
+
+// The rung decides what answers on the ladder, and who is to renew an answer is not given the old one: no look
+// is made, there is no broker here.
+func TestOnlyAJobOfTheTasksOwnModelLooksForAFreshAnswer(t *testing.T) {
+	t.Parallel()
+	for name, change := range map[string]func(*job.Job){
+		"on the ladder":   func(j *job.Job) { j.Trouble = &job.Trouble{Stage: broker.Inference, Code: fate.ProviderTimeout} },
+		"another model's": func(j *job.Job) { j.Model = "wide" },
+		"renewing":        func(j *job.Job) { j.CacheRenew = true },
+		"bypassing":       func(j *job.Job) { j.CacheBypass = true },
+	} {
+		j := admitted(t, message("hello"))
+		j.CacheKey = "k"
+		change(j)
+		if err := handle(t, plain(t, "model: small\ncache: {serve: fresh}"), j); err != nil || j.Prompt.IsZero() || j.Outcome != nil {
+			t.Errorf("%s: %v, %+v", name, err, j.Outcome)
+		}
+	}
+}

@@ -29,7 +29,7 @@ func setup(t *testing.T) *bench {
 	conn := brokertest.Connect(t, brokertest.Server(t).URL())
 	brokertest.Ensure(t, conn, stage.Topology([]stage.Definition{Definition()}, broker.DefaultSizing()))
 	h, err := newFallback(&stage.Env{Conn: conn, Log: zerolog.Nop(), Tasks: &task.Set{
-		Tasks: map[string]*task.Task{"toy": {Name: "toy", Model: "small", Version: "00000000"}},
+		Tasks: map[string]*task.Task{"toy": {Name: "toy", Model: "small", Version: "00000000", Canned: []task.Canned{{Output: []byte(`1`)}}}},
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -109,5 +109,31 @@ func TestALetterThatCannotBeReadIsRefusedNotRetried(t *testing.T) {
 	}
 	if _, err := b.order("a", 1); !errors.Is(err, &fate.Error{Fate: fate.Elsewhere}) {
 		t.Errorf("%v", err)
+	}
+}
+
+// A version may have other canned answers, and finds other cached ones.
+func TestARunUnderAnotherVersionTakesThatVersionsStandIns(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.dead("a", 1)
+	old := &job.Marker{V: 1, ID: "a", Task: "toy", TaskVersion: "ffffffff", Run: 1, CacheKey: "old", Canned: 7}
+	if _, err := b.conn.Admit(t.Context(), old); err != nil {
+		t.Fatal(err)
+	}
+	j, err := b.order("a", 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, _, err := b.conn.Marker(t.Context(), "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := (&task.Task{Name: "toy"}).CacheKey("", []byte(`{"n":1}`), "")
+	if m.Run != 2 || m.Canned != 1 || m.CacheKey != want || m.TaskVersion != "00000000" {
+		t.Errorf("marker %+v, want canned 1 and key %s", m, want)
+	}
+	if j.CacheKey != want || j.TaskVersion != "00000000" {
+		t.Errorf("job %+v", j)
 	}
 }
