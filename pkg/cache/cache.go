@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	json "github.com/go-json-experiment/json/v1"
@@ -96,8 +97,8 @@ func isKept(t *task.Task, j *job.Job) bool {
 
 // answeredAt is when the model answered. The answer may have waited since, for a result-writer that was gone.
 func answeredAt(j *job.Job) time.Time {
-	for i := len(j.History) - 1; i >= 0; i-- {
-		if e := j.History[i]; e.Kind == job.KindCall {
+	for _, e := range slices.Backward(j.History) {
+		if e.Kind == job.KindCall {
 			return e.At.Add(time.Duration(e.TookMS) * time.Millisecond).UTC()
 		}
 	}
