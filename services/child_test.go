@@ -28,6 +28,7 @@ const (
 	childEnv      = "SPILLWAY_TEST_CHILD"
 	childPortEnv  = "SPILLWAY_TEST_PORT"
 	childStoreEnv = "SPILLWAY_TEST_STORE"
+	childDiskEnv  = "SPILLWAY_TEST_DISK"
 	natsChild     = "nats"
 	// startTimeout and exitTimeout bound the waits for a child; both are long for a busy machine.
 	startTimeout = 60 * time.Second
@@ -38,6 +39,12 @@ const (
 func childMain() bool {
 	if os.Getenv(childEnv) != natsChild {
 		return false
+	}
+	if size := os.Getenv(childDiskEnv); size != "" {
+		if err := mountDisk(os.Getenv(childStoreEnv), size); err != nil {
+			fmt.Fprintln(os.Stderr, "mount a small disk:", err)
+			os.Exit(1)
+		}
 	}
 	if err := serveNATS(os.Getenv(childPortEnv), os.Getenv(childStoreEnv)); err != nil {
 		fmt.Fprintln(os.Stderr, "nats-server child:", err)
@@ -188,9 +195,14 @@ func newProcesses(r *rig) *processes {
 
 // start runs a stage as a process of its own. env adds to its environment: a kill point, a planted bug.
 func (p *processes) start(stage string, env ...string) (*child, error) {
+	return p.startServing("off", stage, env...)
+}
+
+// startServing does so with its metrics at an address.
+func (p *processes) startServing(address, stage string, env ...string) (*child, error) {
 	// Not the test's own context: that ends before its cleanups, in which stages are asked to leave.
 	cmd := exec.CommandContext(context.WithoutCancel(p.r.t.Context()), p.path, stage,
-		"--nats", p.r.url, "--schemas", p.schemas, "--http", "off", "--grace", "20s", "--log-level", "warn")
+		"--nats", p.r.url, "--schemas", p.schemas, "--http", address, "--grace", "20s", "--log-level", "warn")
 	// Nothing else is passed on: every flag has a variable, and the tester's own may be set.
 	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}, env...)
 	return startChild(p.r.t, stage, p.log(stage), cmd)
@@ -260,13 +272,21 @@ type natsProcess struct {
 	store string
 	log   *childLog
 	child *child
+	// prepare changes how the process is started; nil: as it is.
+	prepare func(*exec.Cmd)
 }
 
 func startServer(t *testing.T) *natsProcess {
 	t.Helper()
-	s := &natsProcess{t: t, port: quietPort(t), store: t.TempDir(), log: newChildLog(t, "nats-server")}
+	s := newServer(t)
 	s.start()
 	return s
+}
+
+// newServer is one that is not started yet.
+func newServer(t *testing.T) *natsProcess {
+	t.Helper()
+	return &natsProcess{t: t, port: quietPort(t), store: t.TempDir(), log: newChildLog(t, "nats-server")}
 }
 
 func (s *natsProcess) url() string { return fmt.Sprintf("nats://127.0.0.1:%d", s.port) }
@@ -280,6 +300,9 @@ func (s *natsProcess) start() {
 	}
 	cmd := exec.CommandContext(context.WithoutCancel(s.t.Context()), self)
 	cmd.Env = append(os.Environ(), childEnv+"="+natsChild, childPortEnv+"="+strconv.Itoa(s.port), childStoreEnv+"="+s.store)
+	if s.prepare != nil {
+		s.prepare(cmd)
+	}
 	in, inErr := cmd.StdinPipe()
 	out, outErr := cmd.StdoutPipe()
 	if inErr != nil || outErr != nil {

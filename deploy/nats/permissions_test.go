@@ -552,7 +552,7 @@ func (r *rig) readersFindResults(t *testing.T, app, duty *broker.Conn, id string
 	if err := m.DoubleAck(t.Context()); err != nil {
 		t.Errorf("the client acknowledges: %v", err)
 	}
-	for _, stream := range []string{broker.DeadStream, broker.ResultsStream, broker.AdmittedStream} {
+	for _, stream := range []string{broker.DeadStream, broker.ResultsStream, broker.AdmittedStream, broker.CacheStream} {
 		ordered, err := duty.JS.OrderedConsumer(t.Context(), stream, jetstream.OrderedConsumerConfig{})
 		if err != nil {
 			t.Fatalf("the operator browses %s: %v", stream, err)
@@ -567,6 +567,12 @@ func (r *rig) readersFindResults(t *testing.T, app, duty *broker.Conn, id string
 	}
 	if err := duty.Delete(t.Context(), broker.DeadStream, stored.Sequence); err != nil {
 		t.Errorf("the operator removes a dead letter: %v", err)
+	}
+	if stored, err = duty.Last(t.Context(), broker.CacheStream, broker.AllCached); err != nil {
+		t.Fatalf("the operator reads a cached answer: %v", err)
+	}
+	if err := duty.Delete(t.Context(), broker.CacheStream, stored.Sequence); err != nil {
+		t.Errorf("the operator removes a cached answer: %v", err)
 	}
 }
 
@@ -590,9 +596,12 @@ func TestNobodyPublishesBeyondItsWork(t *testing.T) {
 		"$JS.API.STREAM.DELETE.X":                       {bootstrapUser, upUser},
 		"$JS.API.STREAM.PURGE.X":                        {bootstrapUser, upUser},
 		"$JS.API.STREAM.MSG.DELETE.LLM_DEAD":            {broker.Fallback, operatorUser, upUser},
+		"$JS.API.STREAM.MSG.DELETE.LLM_CACHE":           {operatorUser, upUser},
 		"$JS.API.STREAM.MSG.DELETE.LLM_RESULTS":         {upUser},
 		"$JS.API.STREAM.MSG.GET.LLM_ADMITTED":           {broker.Ingest, broker.Fallback, operatorUser, clientUser, upUser},
+		"$JS.API.STREAM.MSG.GET.LLM_CACHE":              {broker.ContextBuilder, broker.Fallback, operatorUser, upUser},
 		"$JS.API.STREAM.MSG.GET.LLM_REQUESTS":           {operatorUser, upUser},
+		"$JS.API.CONSUMER.CREATE.LLM_CACHE.x":           {bootstrapUser, operatorUser, upUser},
 		"$JS.API.CONSUMER.CREATE.LLM_INFERENCE.x":       {bootstrapUser, upUser},
 		"$JS.API.CONSUMER.CREATE.LLM_REQUESTS.x":        {bootstrapUser, upUser},
 		broker.DeadSubject("somebody-else", "toy", "x"): {broker.Fallback, upUser},

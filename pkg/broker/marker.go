@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
+	"time"
 
 	"github.com/nats-io/nats.go"
 
@@ -46,6 +48,21 @@ func (c *Conn) putMarker(ctx context.Context, m *job.Marker, last uint64) error 
 	if err != nil {
 		return fmt.Errorf("encode the marker of %s: %w", m.ID, err)
 	}
-	_, err = c.PublishExpecting(ctx, &nats.Msg{Subject: AdmittedSubject(m.ID), Data: data}, last)
+	_, err = c.PublishExpecting(ctx, &nats.Msg{Subject: AdmittedSubject(m.ID), Data: data, Header: MarkerHeader(m)}, last)
 	return err
+}
+
+// MarkerHeader says of a marker what the deadline index needs, so that it need not read the rest.
+func MarkerHeader(m *job.Marker) nats.Header {
+	return nats.Header{RunHeader: {strconv.Itoa(m.Run)}, AnswerByHeader: {m.AnswerBy.Format(time.RFC3339Nano)}}
+}
+
+// AnswerBy reads it. A marker of an earlier version does not say it: false.
+func AnswerBy(h map[string][]string) (run int, at time.Time, ok bool) {
+	values := h[AnswerByHeader]
+	if len(values) == 0 {
+		return 0, time.Time{}, false
+	}
+	at, err := time.Parse(time.RFC3339Nano, values[0])
+	return RunOf(h), at, err == nil
 }

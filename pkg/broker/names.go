@@ -44,9 +44,11 @@ const (
 	RunHeader         = "Spillway-Run"
 	HopHeader         = "Spillway-Hop"
 	StatusHeader      = "Spillway-Status"
+	AnswerByHeader    = "Spillway-Answer-By"
 	MsgIDHeader       = "Nats-Msg-Id"
 	TraceParentHeader = "traceparent"
 	expectedHeader    = "Nats-Expected-Last-Subject-Sequence"
+	ttlHeader         = "Nats-TTL"
 )
 
 // The subjects with a wildcard, for streams, consumers and subscribers.

@@ -135,5 +135,15 @@ func (c *Conn) PublishExpecting(ctx context.Context, m *nats.Msg, last uint64) (
 
 // ExpiresAfter is the header of a message that the stream drops after d, in whole seconds, at least one.
 func ExpiresAfter(d time.Duration) nats.Header {
-	return nats.Header{"Nats-TTL": {strconv.FormatInt(max(int64(d/time.Second), 1), 10)}}
+	return nats.Header{ttlHeader: {strconv.FormatInt(max(int64(d/time.Second), 1), 10)}}
+}
+
+// TTLOf returns after which time the stream drops a message that ExpiresAfter made the header of; false: it stays.
+func TTLOf(h map[string][]string) (time.Duration, bool) {
+	values := h[ttlHeader]
+	if len(values) == 0 {
+		return 0, false
+	}
+	seconds, err := strconv.ParseInt(values[0], 10, 64)
+	return time.Duration(seconds) * time.Second, err == nil && seconds > 0
 }

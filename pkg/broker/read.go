@@ -32,7 +32,16 @@ const readTimeout = 3 * time.Second
 // Last reads the newest message on subject (which may have wildcards) from the leader of the stream: what
 // decides is never read from a replica. ErrNotFound when there is none.
 func (c *Conn) Last(ctx context.Context, stream, subject string) (*Stored, error) {
-	ask, err := json.Marshal(map[string]string{"last_by_subj": subject})
+	return c.read(ctx, stream, subject, map[string]any{"last_by_subj": subject})
+}
+
+// First does for the oldest one.
+func (c *Conn) First(ctx context.Context, stream, subject string) (*Stored, error) {
+	return c.read(ctx, stream, subject, map[string]any{"seq": 1, "next_by_subj": subject})
+}
+
+func (c *Conn) read(ctx context.Context, stream, subject string, which map[string]any) (*Stored, error) {
+	ask, err := json.Marshal(which)
 	if err != nil {
 		return nil, err
 	}

@@ -40,6 +40,12 @@ type Leaver interface {
 	Leave()
 }
 
+// Starter is a Handler that does its job at once, but cannot stand in for another process until it has caught
+// up with something. Unready says what keeps it; "": nothing does.
+type Starter interface {
+	Unready() string
+}
+
 // Rescuer is a Handler of an inbox whose messages are no jobs (Inbox.Decode). When such a message panics or
 // is poisonous, Rescue makes of it, without reading more than it must, a job that can be told of: nil, and
 // the run goes to fallback. An error with fate Elsewhere: there is nobody to tell, the message is kept raw.

@@ -179,6 +179,17 @@ func (r *Runner) Missing() string {
 	return ""
 }
 
+// Unready says why this process should not take another's place yet; "": it may.
+func (r *Runner) Unready() string {
+	if missing := r.Missing(); missing != "" {
+		return "the inbox " + missing + " is gone"
+	}
+	if s, ok := r.handler.(Starter); ok {
+		return s.Unready()
+	}
+	return ""
+}
+
 // hushTimeout bounds the wait for what is on its way to a stage that has stopped to pull.
 const hushTimeout = time.Second
 

@@ -30,3 +30,7 @@ func (t *taskLoader) warm() {
 		t.task.Warm = append(t.task.Warm, bytes.TrimSpace(line))
 	}
 }
+
+// WarmFile returns warm.jsonl as it is, with the lines that Warm leaves out; nil when there is none. It must
+// not be changed.
+func (t *Task) WarmFile() []byte { return t.Files[warmFile] }

@@ -2,13 +2,9 @@ package fallback
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"runtime/debug"
 	"sync"
 	"time"
-
-	"github.com/nats-io/nats.go/jetstream"
 
 	"spillway/pkg/broker"
 	"spillway/pkg/fate"
@@ -19,115 +15,41 @@ import (
 
 // Bounds of the deadline watch.
 const (
-	// longestRun is how far back a marker can be whose run has not ended.
-	longestRun = 25 * time.Hour
 	// answersAtOnce is how many overdue runs are answered in parallel.
 	answersAtOnce = 64
 	// answerTimeout bounds one try to answer; a run that could not be answered is tried again.
 	answerTimeout = 10 * time.Second
-	// followPulse is how soon a dead leader is noticed by the consumers that the index follows.
-	followPulse = time.Second
+	// triedAgain is how soon. What panicked may do so for ever, and says so each time.
+	triedAgain, panickedAgain = time.Second, 10 * time.Second
 )
 
-// Run keeps the deadline index until ctx ends.
+// Run keeps the deadline index until ctx ends. What is in it is answered while the rest is still being read.
 func (f *fallback) Run(ctx context.Context) error {
+	var answering sync.WaitGroup
+	defer answering.Wait()
+	answering.Go(func() { f.keepDeadlines(ctx) })
 	for {
-		stop, err := f.follow(ctx)
-		if err == nil {
-			defer stop()
-			f.keepDeadlines(ctx)
-			return nil
-		}
+		err := f.follow(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
-		f.log.Error().Err(err).Msg("deadlines are not watched, trying again")
+		f.log.Error().Err(err).Msg("the deadline index falls behind, reading all anew")
 		again := time.NewTimer(time.Second)
 		select {
 		case <-again.C:
 		case <-ctx.Done():
-			again.Stop()
-			return nil
 		}
+		again.Stop()
 	}
 }
 
-// follow reads which runs have results, then which runs there are, and keeps following both. The order
-// keeps the heap small at a start with many kept results: only runs without one enter it.
-func (f *fallback) follow(ctx context.Context) (stop func(), err error) {
-	since := time.Now().Add(-longestRun)
-	results := newSeen()
-	stopResults, err := f.consume(ctx, broker.ResultsStream, true, since, func(m jetstream.Msg) {
-		id, run := broker.Token(m.Subject(), 3), broker.RunOf(m.Headers())
-		results.add(id, run)
-		f.index.done(id, run)
-	})
-	if err != nil {
-		return nil, err
+// Unready is why this process should not stand in for another yet; "": it may.
+func (f *fallback) Unready() string {
+	if f.index.complete.Load() {
+		return ""
 	}
-	stopMarkers, err := f.consume(ctx, broker.AdmittedStream, false, since, func(m jetstream.Msg) {
-		var marker job.Marker
-		if err := json.Unmarshal(m.Data(), &marker); err != nil {
-			f.log.Error().Err(err).Str("subject", m.Subject()).Msg("a marker cannot be read, its deadline is not watched")
-			return
-		}
-		if results.run(marker.ID) < marker.Run {
-			f.index.add(marker.ID, marker.Run, marker.AnswerBy)
-		}
-	})
-	if err != nil {
-		stopResults()
-		return nil, err
-	}
-	results.forget()
-	f.log.Debug().Msg("deadline index is complete")
-	return func() { stopMarkers(); stopResults() }, nil
+	return "the deadlines of unfinished runs are still being read"
 }
-
-// consume follows a stream from since on and returns once what is stored by now was handled.
-func (f *fallback) consume(ctx context.Context, stream string, headersOnly bool, since time.Time, handle func(jetstream.Msg)) (func(), error) {
-	c, err := f.conn.JS.OrderedConsumer(ctx, stream, jetstream.OrderedConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartTimePolicy, OptStartTime: &since, HeadersOnly: headersOnly,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("follow %s: %w", stream, err)
-	}
-	s, err := f.conn.JS.Stream(ctx, stream)
-	if err != nil {
-		return nil, fmt.Errorf("look at %s: %w", stream, err)
-	}
-	last := s.CachedInfo().State.LastSeq
-	caught := make(chan struct{})
-	var once sync.Once
-	if s.CachedInfo().State.Msgs == 0 {
-		once.Do(func() { close(caught) })
-	}
-	following, err := c.Consume(func(m jetstream.Msg) {
-		handle(m)
-		if md, err := m.Metadata(); err == nil && (md.NumPending == 0 || md.Sequence.Stream >= last) {
-			once.Do(func() { close(caught) })
-		}
-	}, jetstream.PullHeartbeat(followPulse), jetstream.PullExpiry(10*followPulse),
-		jetstream.ConsumeErrHandler(func(_ jetstream.ConsumeContext, err error) {
-			f.log.Debug().Err(err).Str("stream", stream).Msg("following is interrupted")
-		}))
-	if err != nil {
-		return nil, fmt.Errorf("follow %s: %w", stream, err)
-	}
-	quiet := time.NewTimer(caughtUpAtLatest)
-	defer quiet.Stop()
-	select {
-	case <-caught:
-	case <-quiet.C: // everything stored is older than since, or was deleted meanwhile
-	case <-ctx.Done():
-		following.Stop()
-		return nil, ctx.Err()
-	}
-	return following.Stop, nil
-}
-
-// caughtUpAtLatest ends the wait for a stream in which nothing is left to deliver.
-const caughtUpAtLatest = 30 * time.Second
 
 // keepDeadlines answers the runs whose time has come.
 func (f *fallback) keepDeadlines(ctx context.Context) {
@@ -165,7 +87,8 @@ func (f *fallback) keepDeadline(ctx context.Context, e entry) {
 	defer cancel()
 	defer func() {
 		if v := recover(); v != nil {
-			f.log.Error().Str("job", e.id).Str("stack", string(debug.Stack())).Msgf("answering at the deadline panicked: %v", v)
+			f.log.Error().Str("job", e.id).Str("stack", string(debug.Stack())).Msgf("answering at the deadline panicked, trying again: %v", v)
+			f.index.add(e.id, int(e.run), time.Now().Add(panickedAgain))
 		}
 	}()
 	err := f.answerOverdue(try, e)
@@ -173,7 +96,7 @@ func (f *fallback) keepDeadline(ctx context.Context, e entry) {
 		return
 	}
 	f.log.Warn().Err(err).Str("job", e.id).Msg("deadline not answered yet, trying again")
-	f.index.add(e.id, e.run, time.Now().Add(time.Second))
+	f.index.add(e.id, int(e.run), time.Now().Add(triedAgain))
 }
 
 // answerOverdue gives a run without a result its answer, from what the marker knows of it.
@@ -181,13 +104,13 @@ func (f *fallback) answerOverdue(ctx context.Context, e entry) error {
 	m, _, err := f.conn.Marker(ctx, e.id)
 	if isNotFound(err) {
 		f.m.markersLost.Inc()
-		f.log.Error().Str("job", e.id).Int("run", e.run).Msg("a marker is gone before its deadline: the bound of the markers is too small")
+		f.log.Error().Str("job", e.id).Int32("run", e.run).Msg("a marker is gone before its deadline: the bound of the markers is too small")
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	if m.Run > e.run {
+	if m.Run > int(e.run) {
 		return nil // a newer run has an entry of its own
 	}
 	run, err := f.conn.ResultRun(ctx, m.Task, m.ID)

@@ -15,11 +15,17 @@
 //
 // # Deadlines
 //
-// The index (index.go) follows LLM_ADMITTED and the headers of LLM_RESULTS with ordered consumers: what
-// has a marker and no result is in a heap by the time to answer, half of the task's reserve before the
-// deadline. When that comes, the result is read from the leader; if there is none, the ladder answers from
+// The index (index.go) follows LLM_ADMITTED and LLM_RESULTS (follow.go) with ordered consumers, by their headers
+// alone: what has a marker and no result is in a heap by the time to answer, half of the task's reserve before
+// the deadline. When that comes, the result is read from the leader; if there is none, the ladder answers from
 // what the marker knows, wherever the job is stuck. Every fallback process does so; the first write of the
 // run wins (TestAStuckJobIsAnsweredBeforeItsDeadline).
+//
+// At a start, results are read first, then markers, while those that are in are answered already; /readyz
+// waits for the last one. A marker from before the oldest result that is still kept says nothing: its run
+// ended, in all likelihood, and is not answered again (TestARunWhoseResultIsNoLongerKeptIsNotAnsweredAgain).
+// So results must be kept as long as the longest deadline for every deadline to be watched after a restart.
+// One that is not is told, late, by the stage that takes the job up.
 //
 // # Replay
 //

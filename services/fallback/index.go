@@ -2,7 +2,9 @@ package fallback
 
 import (
 	"container/heap"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -17,6 +19,8 @@ type index struct {
 	// early and earlier are runs whose results came before their markers, in two generations: the two come
 	// on ways of their own.
 	early, earlier map[string]told
+	// complete is set once all is in that was stored when the process began.
+	complete atomic.Bool
 }
 
 // told is when a run's result was heard of.
@@ -32,12 +36,12 @@ const earlyFor = time.Minute
 // earlyKept bounds a generation.
 const earlyKept = 1 << 14
 
-// entry is one run that waits for its result.
+// entry is one run that waits for its result. There may be a million.
 type entry struct {
 	id       string
-	run      int
-	answerBy time.Time
-	place    int // in the heap
+	answerBy int64 // Unix time in nanoseconds
+	run      int32
+	place    int32 // in the heap
 }
 
 func newIndex(m *metrics) *index {
@@ -52,13 +56,14 @@ func (x *index) add(id string, run int, answerBy time.Time) {
 		return
 	}
 	if known, ok := x.byID[id]; ok {
-		if known.run < run {
-			known.run, known.answerBy = run, answerBy
-			heap.Fix(&x.queue, known.place)
+		if known.run < int32(run) {
+			known.run, known.answerBy = int32(run), answerBy.UnixNano()
+			heap.Fix(&x.queue, int(known.place))
 		}
 	} else {
-		e := &entry{id: id, run: run, answerBy: answerBy}
-		x.byID[id] = e
+		// The id is part of a subject, which need not be kept with it.
+		e := &entry{id: strings.Clone(id), run: int32(run), answerBy: answerBy.UnixNano()}
+		x.byID[e.id] = e
 		heap.Push(&x.queue, e)
 	}
 	x.m.waiting.Set(float64(len(x.queue)))
@@ -85,8 +90,8 @@ func (x *index) done(id string, run int) {
 	defer x.mu.Unlock()
 	e, ok := x.byID[id]
 	switch {
-	case ok && e.run <= run:
-		heap.Remove(&x.queue, e.place)
+	case ok && int(e.run) <= run:
+		heap.Remove(&x.queue, int(e.place))
 		delete(x.byID, id)
 		x.m.waiting.Set(float64(len(x.queue)))
 	case !ok:
@@ -97,13 +102,20 @@ func (x *index) done(id string, run int) {
 	}
 }
 
+// size is how many runs wait.
+func (x *index) size() int {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return len(x.queue)
+}
+
 // due takes out the runs whose time has come, at most limit, and says when to look again.
 func (x *index) due(now time.Time, limit int) (runs []entry, next time.Duration) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for len(x.queue) > 0 && len(runs) < limit {
 		first := x.queue[0]
-		if wait := first.answerBy.Sub(now); wait > 0 {
+		if wait := time.Duration(first.answerBy - now.UnixNano()); wait > 0 {
 			return runs, min(wait, time.Minute)
 		}
 		heap.Pop(&x.queue)
@@ -121,15 +133,15 @@ func (x *index) due(now time.Time, limit int) (runs []entry, next time.Duration)
 type queue []*entry
 
 func (q queue) Len() int           { return len(q) }
-func (q queue) Less(i, j int) bool { return q[i].answerBy.Before(q[j].answerBy) }
+func (q queue) Less(i, j int) bool { return q[i].answerBy < q[j].answerBy }
 func (q queue) Swap(i, j int) {
 	q[i], q[j] = q[j], q[i]
-	q[i].place, q[j].place = i, j
+	q[i].place, q[j].place = int32(i), int32(j)
 }
 
 func (q *queue) Push(x any) {
 	e := x.(*entry)
-	e.place = len(*q)
+	e.place = int32(len(*q))
 	*q = append(*q, e)
 }
 

@@ -25,6 +25,8 @@ type benchCmd struct {
 	NATS         string         `name:"nats" help:"Measure the pipeline that runs on this server, with its own models: real ones cost money." placeholder:"URL"`
 	Task         string         `help:"Task to ask; default: one made for the bench, on the embedded server." placeholder:"NAME"`
 	Kept         []int          `help:"Measure starts of up instead, each on a store with so many kept results." placeholder:"N" xor:"mode"`
+	Unfinished   []int          `help:"Measure starts of up instead, each on a store with the markers of so many runs without a result." placeholder:"N" xor:"mode"`
+	Idle         time.Duration  `help:"With --kept and --unfinished, how long a process is left alone before its memory is read." default:"10s"`
 	InFlight     int            `help:"Measure so many calls at once instead, beside a bare HTTP client: time, and memory a call." placeholder:"N" xor:"mode"`
 	Flood        int            `help:"Measure interactive jobs instead, alone and while so many batch requests wait." placeholder:"N" xor:"mode"`
 	Timeout      time.Duration  `help:"End without a report after this time." default:"10m"`
@@ -42,7 +44,9 @@ var sizes = map[string]int{"1.5": 1_500, "30": 30_000, "200": 200_000}
 func (c *benchCmd) Run(ctx context.Context, g *globals) error {
 	switch {
 	case len(c.Kept) > 0:
-		return benchStart(ctx, g, c.Kept)
+		return benchStart(ctx, g, c.Kept, c.Idle)
+	case len(c.Unfinished) > 0:
+		return benchUnfinished(ctx, g, c.Unfinished, c.Idle)
 	case c.InFlight != 0:
 		return c.inFlight(ctx, g)
 	case c.Flood != 0:

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -10,7 +11,7 @@ import (
 // TestMain runs the program itself where a test, or a command under test, starts this binary with one of its
 // commands.
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && (os.Args[1] == "fakellm" || os.Args[1] == "bench") {
+	if len(os.Args) > 1 && slices.Contains([]string{"fakellm", "bench", "up"}, os.Args[1]) {
 		main()
 		return
 	}
@@ -33,6 +34,19 @@ func TestBenchMeasuresCallsAtOnce(t *testing.T) {
 func TestBenchMeasuresInteractiveJobsInAFlood(t *testing.T) {
 	said := spillway(t, "bench", "--flood=200", "--latency-jobs=10", "--rate=100", "--model-latency=50ms")
 	said.with(exitOK, "200 batch requests", "INTERACTIVE AT 100 JOBS/S", "alone", "the flood begins", "the flood goes on", "30 results; missing 0", "The flood was over")
+}
+
+func TestBenchMeasuresStartsWithUnfinishedRuns(t *testing.T) {
+	start := []string{"bench", "--unfinished=0,3000", "--idle=1ms"}
+	lines := spillway(t, append(start, "--json")...).with(exitOK).lines()
+	if len(lines) != 2 || lines[1]["unfinished_runs"] != 3000.0 || lines[1]["watched_ms"].(float64) < lines[1]["ready_ms"].(float64) {
+		t.Errorf("%v", lines)
+	}
+	spillway(t, start...).with(exitOK, "0 unfinished runs", "3,000 unfinished runs", "all deadlines watched after", "memory, each")
+}
+
+func TestBenchMeasuresStartsWithKeptResults(t *testing.T) {
+	spillway(t, "bench", "--kept=100", "--idle=1ms").with(exitOK, "100 kept results", "ready in")
 }
 
 func TestBenchRefusesWhatItCannotMeasure(t *testing.T) {

@@ -28,11 +28,13 @@ type cli struct {
 	Watch   watchCmd   `cmd:"" group:"Requests" help:"Follow results and progress as they happen."`
 	Cancel  cancelCmd  `cmd:"" group:"Requests" help:"Cancel a request."`
 	Dead    deadCmd    `cmd:"" group:"Operation" help:"List, show, replay and remove dead letters."`
+	Cache   cacheCmd   `cmd:"" group:"Operation" help:"List, show and remove cached answers."`
 	Breaker breakerCmd `cmd:"" group:"Operation" help:"List the circuit breakers of models, open and close them by hand."`
-	Task    taskCmd    `cmd:"" group:"Operation" help:"List, show and check tasks."`
+	Task    taskCmd    `cmd:"" group:"Operation" help:"List, show and check tasks; fill the cache with answers before somebody asks."`
 	Broker  brokerCmd  `cmd:"" group:"Operation" help:"Create or check the streams on a NATS server."`
 	Config  configCmd  `cmd:"" group:"Operation" help:"Show every flag's effective value and where it comes from."`
 	Fakellm fakellmCmd `cmd:"" group:"Trying out" help:"Run the simulated provider as an OpenAI-compatible server."`
+	Drill   drillCmd   `cmd:"" group:"Trying out" help:"Rehearse an outage of the provider, and see what becomes of every request."`
 	Bench   benchCmd   `cmd:"" group:"Trying out" help:"Measure a pipeline beside a bare JetStream relay."`
 }
 

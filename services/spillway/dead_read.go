@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
-	"fmt"
 	"slices"
 	"time"
 
@@ -52,18 +50,8 @@ func (l *letter) row() map[string]any {
 	return row
 }
 
-// Bounds of one pull of dead letters: memory, not speed.
-const (
-	pullLetters   = 256
-	pullBytes     = 16 << 20
-	quietLetters  = 2 * time.Second
-	patientQuiets = 5
-	// subjectsAtOnce bounds the filter of one consumer.
-	subjectsAtOnce = 100
-)
-
-// errEnough ends readLetters before the last letter.
-var errEnough = errors.New("enough")
+// subjectsAtOnce bounds the filter of one consumer.
+const subjectsAtOnce = 100
 
 // readLetters calls each for every dead letter on the subjects, the oldest first, as they are stored now.
 // since, above 0, leaves out what is older.
@@ -73,39 +61,7 @@ func readLetters(ctx context.Context, conn *broker.Conn, subjects []string, sinc
 		start := time.Now().Add(-since)
 		cfg.DeliverPolicy, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, &start
 	}
-	asking, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	c, err := conn.JS.OrderedConsumer(asking, broker.DeadStream, cfg)
-	if err != nil {
-		return fmt.Errorf("read %s: %w", broker.DeadStream, unanswerable(err))
-	}
-	if c.CachedInfo().NumPending == 0 {
-		return nil
-	}
-	messages, err := c.Messages(jetstream.PullMaxMessagesWithBytesLimit(pullLetters, pullBytes))
-	if err != nil {
-		return fmt.Errorf("read %s: %w", broker.DeadStream, err)
-	}
-	defer messages.Stop()
-	for {
-		m, err := nextLetter(ctx, c, messages)
-		if err != nil || m == nil {
-			return err
-		}
-		l, pending, err := readLetter(m)
-		if err != nil {
-			return err
-		}
-		if err := each(l); err != nil {
-			if errors.Is(err, errEnough) {
-				return nil
-			}
-			return err
-		}
-		if pending == 0 {
-			return nil
-		}
-	}
+	return browse(ctx, conn, broker.DeadStream, cfg, func(m jetstream.Msg, md *jetstream.MsgMetadata) error { return each(readLetter(m, md)) })
 }
 
 // lettersOf calls each for every dead letter of the ids.
@@ -123,32 +79,7 @@ func lettersOf(ctx context.Context, conn *broker.Conn, ids []string, each func(*
 	return nil
 }
 
-// nextLetter returns the next message; nil when those that were to come are gone.
-func nextLetter(ctx context.Context, c jetstream.Consumer, messages jetstream.MessagesContext) (jetstream.Msg, error) {
-	for quiets := 0; ; quiets++ {
-		waiting, cancel := context.WithTimeout(ctx, quietLetters)
-		m, err := messages.Next(jetstream.NextContext(waiting))
-		cancel()
-		if err == nil {
-			return m, nil
-		}
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		if !errors.Is(err, context.DeadlineExceeded) || quiets == patientQuiets {
-			return nil, fmt.Errorf("read %s: %w", broker.DeadStream, err)
-		}
-		if info, err := c.Info(ctx); err == nil && info.NumPending == 0 {
-			return nil, nil
-		}
-	}
-}
-
-func readLetter(m jetstream.Msg) (*letter, uint64, error) {
-	md, err := m.Metadata()
-	if err != nil {
-		return nil, 0, fmt.Errorf("read %s: %w", broker.DeadStream, err)
-	}
+func readLetter(m jetstream.Msg, md *jetstream.MsgMetadata) *letter {
 	l := &letter{
 		task: broker.Token(m.Subject(), 3), id: broker.Token(m.Subject(), 4), sequence: md.Sequence.Stream, stored: md.Timestamp,
 	}
@@ -156,5 +87,5 @@ func readLetter(m jetstream.Msg) (*letter, uint64, error) {
 		// Listed all the same: it can be looked at with any NATS client, and removed.
 		l.Stage, l.Code, l.Message = broker.Token(m.Subject(), 2), fate.Undecodable, "not a dead letter: "+err.Error()
 	}
-	return l, md.NumPending, nil
+	return l
 }

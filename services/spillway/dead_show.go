@@ -74,7 +74,7 @@ func (c *deadShowCmd) show(g *globals, l *job.Letter, stored *broker.Stored) err
 		return err
 	}
 	if l.Stack != "" {
-		fmt.Fprintf(g.stdout, "\nstack\n%s\n", indent(harmless(l.Stack), "  "))
+		fmt.Fprintf(g.stdout, "\nstack\n%s\n", indent(harmless(l.Stack)))
 	}
 	if l.Job != nil {
 		fmt.Fprintf(g.stdout, "\nhistory\n")
@@ -124,7 +124,7 @@ func (c *deadShowCmd) showJob(t *table, j *job.Job) {
 func (c *deadShowCmd) showContent(g *globals, l *job.Letter) error {
 	part := func(name, text string) {
 		if text != "" {
-			fmt.Fprintf(g.stdout, "\n%s\n%s\n", name, indent(harmless(text), "  "))
+			fmt.Fprintf(g.stdout, "\n%s\n%s\n", name, indent(harmless(text)))
 		}
 	}
 	part("raw", string(l.Raw))

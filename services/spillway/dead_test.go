@@ -108,11 +108,11 @@ func TestDeadLettersAreListedAndPicked(t *testing.T) {
 
 func TestManyDeadLettersAreReadInPieces(t *testing.T) {
 	r := serve(t)
-	for n := range 3 * pullLetters {
+	for n := range 3 * pullMessages {
 		r.put(t, broker.DeadSubject("inference", "analyze", fmt.Sprintf("m%d", n)), job.Letter{V: 1, Stage: "inference", Code: fate.Internal, Message: strings.Repeat("m", 300)})
 	}
-	if got := r.spillway(t, "dead", "ls", "--limit=0", "--json").with(exitOK).lines(); len(got) != 3*pullLetters {
-		t.Errorf("%d letters, not %d", len(got), 3*pullLetters)
+	if got := r.spillway(t, "dead", "ls", "--limit=0", "--json").with(exitOK).lines(); len(got) != 3*pullMessages {
+		t.Errorf("%d letters, not %d", len(got), 3*pullMessages)
 	}
 	r.spillway(t, "dead", "ls", "--by=stage").with(exitOK, "inference  768")
 }

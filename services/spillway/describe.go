@@ -47,7 +47,7 @@ func (g *globals) showResult(r *job.Result) error {
 	if len(r.Output) == 0 || string(r.Output) == "null" {
 		return nil
 	}
-	_, err := fmt.Fprintf(g.stdout, "output\n%s\n", indent(pretty(r.Output), "  "))
+	_, err := fmt.Fprintf(g.stdout, "output\n%s\n", indent(pretty(r.Output)))
 	return err
 }
 

@@ -30,6 +30,7 @@ func (b *gauge) total(n int) {
 	b.bar = progressbar.NewOptions(n,
 		progressbar.OptionSetWriter(b.g.stderr), progressbar.OptionSetDescription(b.what), progressbar.OptionShowCount(),
 		progressbar.OptionSetWidth(30), progressbar.OptionClearOnFinish(), progressbar.OptionSetPredictTime(false), progressbar.OptionSetElapsedTime(false),
+		progressbar.OptionSetSpinnerChangeInterval(0), // the bar's own goroutine would go on drawing after done
 	)
 	_ = b.bar.Set(b.n)
 }

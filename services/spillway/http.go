@@ -48,8 +48,8 @@ func serveHTTP(address string, p *process, conn *broker.Conn) (*webServer, error
 			http.Error(w, "not connected to NATS", http.StatusServiceUnavailable)
 			return
 		}
-		if inbox := p.missingInbox(); inbox != "" {
-			http.Error(w, "the inbox "+inbox+" is gone", http.StatusServiceUnavailable)
+		if why := p.unready(); why != "" {
+			http.Error(w, why, http.StatusServiceUnavailable)
 			return
 		}
 		fmt.Fprintln(w, "ready")

@@ -17,6 +17,9 @@ const (
 	// usualPercent is Go's own.
 	usualPercent = 100
 	thriftEvery  = 200 * time.Millisecond
+	// A process that starts reads what is stored, and nearly all of that stays: for so long, and up to so much
+	// of a live heap, it collects less often.
+	startFor, startUpTo, startPercent = 10 * time.Second, 512 << 20, 300
 )
 
 // thrift adapts the collector to the live heap until ctx ends, unless the environment has settings of its own.
@@ -28,7 +31,7 @@ func thrift(ctx context.Context, getenv func(string) string) {
 	defer tick.Stop()
 	defer debug.SetGCPercent(usualPercent)
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	last := usualPercent
+	last, started := usualPercent, time.Now()
 	for {
 		select {
 		case <-ctx.Done():
@@ -36,15 +39,21 @@ func thrift(ctx context.Context, getenv func(string) string) {
 		case <-tick.C:
 		}
 		metrics.Read(live)
-		if percent := collectAt(live[0].Value.Uint64()); percent != last {
+		if last == startPercent && time.Since(started) >= startFor {
+			debug.FreeOSMemory() // what the start took and does not need any more
+		}
+		if percent := collectAt(live[0].Value.Uint64(), time.Since(started)); percent != last {
 			last = percent
 			debug.SetGCPercent(percent)
 		}
 	}
 }
 
-// collectAt is by how many percent a heap may grow before it is collected.
-func collectAt(live uint64) int {
+// collectAt is by how many percent the heap of a process of that age may grow before it is collected.
+func collectAt(live uint64, age time.Duration) int {
+	if age < startFor && live <= startUpTo {
+		return startPercent
+	}
 	if live <= thriftFrom {
 		return usualPercent
 	}

@@ -110,10 +110,11 @@ func (p *process) close() {
 	}
 }
 
-func (p *process) missingInbox() string {
+// unready says why this process should not take another's place yet; "": it may.
+func (p *process) unready() string {
 	for _, r := range p.runners {
-		if inbox := r.Missing(); inbox != "" {
-			return inbox
+		if why := r.Unready(); why != "" {
+			return why
 		}
 	}
 	return ""

@@ -53,14 +53,20 @@ func serve(t *testing.T) *rig {
 // pipeline runs the whole pipeline, simulated, until the test ends.
 func pipeline(t *testing.T) *rig {
 	t.Helper()
+	return pipelineOf(t, folder(t))
+}
+
+// pipelineOf does with the task files of a folder.
+func pipelineOf(t *testing.T, dir string) *rig {
+	t.Helper()
 	r := serve(t)
-	r.runPipeline(t)
+	r.runPipeline(t, dir)
 	return r
 }
 
-func (r *rig) runPipeline(t *testing.T) {
+func (r *rig) runPipeline(t *testing.T, dir string) {
 	t.Helper()
-	tasks, err := loadTasks(folder(t), noEnv)
+	tasks, err := loadTasks(dir, noEnv)
 	if err != nil {
 		t.Fatal(err)
 	}

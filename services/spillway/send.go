@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -57,6 +58,22 @@ func (q *request) readBody() error {
 		return badf("not this request: --id and the body's id differ")
 	}
 	q.id, q.own = *told.ID, true
+	return nil
+}
+
+// wrap makes a whole request the body. A line's number becomes its metadata.
+func (q *request) wrap(whole job.Request) error {
+	if q.line > 0 {
+		whole.Metadata = fmt.Appendf(nil, `{"line":%d}`, q.line)
+	}
+	// The body of another client must be the same for the same input: < stays <.
+	var body bytes.Buffer
+	encoder := json.NewEncoder(&body)
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(whole); err != nil {
+		return badf("no request can be made of it: %w", err)
+	}
+	q.body = bytes.TrimSpace(body.Bytes())
 	return nil
 }
 

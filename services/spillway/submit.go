@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -105,20 +103,9 @@ func (c *submitCmd) request(text []byte, line int) (request, error) {
 func (c *submitCmd) wrap(q *request) error {
 	whole := job.Request{Input: q.body, Session: c.Session, Deadline: c.Deadline, Tenant: c.Tenant}
 	if c.CacheBypass {
-		whole.Cache = "bypass"
+		whole.Cache = job.CacheBypass
 	}
-	if q.line > 0 {
-		whole.Metadata = fmt.Appendf(nil, `{"line":%d}`, q.line)
-	}
-	// The body of another client must be the same for the same input: < stays <.
-	var body bytes.Buffer
-	encoder := json.NewEncoder(&body)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(whole); err != nil {
-		return badf("no request can be made of it: %w", err)
-	}
-	q.body = bytes.TrimSpace(body.Bytes())
-	return nil
+	return q.wrap(whole)
 }
 
 // runOne publishes the argument.

@@ -1,103 +1,30 @@
 package main
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
-	"sync"
-	"time"
 
 	"spillway/pkg/broker"
 )
 
-const (
-	// maxLineBytes bounds a line of standard input.
-	maxLineBytes = 1 << 20
-	// fullPause is how long a full pipeline is left alone before the next try.
-	fullPause = 500 * time.Millisecond
-)
-
-var errLineTooLong = badf("longer than %s, the most for a line", size(maxLineBytes))
-
-// lineReader reads lines and goes on after one that is too long.
-type lineReader struct {
-	in *bufio.Reader
-	n  int
-}
-
-func newLineReader(in io.Reader) *lineReader {
-	return &lineReader{in: bufio.NewReaderSize(in, 64<<10)}
-}
-
-// next returns the next line that is not empty, and its number. io.EOF: there is none.
-func (r *lineReader) next() (line []byte, n int, err error) {
-	for {
-		line, err = r.line()
-		if len(line) > 0 || err != nil {
-			return line, r.n, err
-		}
-	}
-}
-
-func (r *lineReader) line() ([]byte, error) {
-	r.n++
-	var line []byte
-	tooLong := false
-	for {
-		part, err := r.in.ReadSlice('\n')
-		if !tooLong {
-			line = append(line, part...)
-			tooLong = len(line) > maxLineBytes
-		}
-		switch {
-		case errors.Is(err, bufio.ErrBufferFull):
-			continue
-		case err != nil && (!errors.Is(err, io.EOF) || len(line) == 0):
-			return nil, err
-		case tooLong:
-			return nil, errLineTooLong
-		}
-		if r.n == 1 {
-			line = bytes.TrimPrefix(line, []byte("\xef\xbb\xbf"))
-		}
-		return bytes.TrimSpace(line), nil
-	}
-}
-
 // lines publishes the lines of standard input and prints their results as they come.
 type lines struct {
+	*feed
 	c    *submitCmd
 	g    *globals
-	s    *sender
 	bar  *gauge
 	sums *tally
-
-	// room holds a place for each line that is under way.
-	room chan struct{}
-	// words are what becomes of lines besides results.
-	words chan word
-	ids   map[string]int // lines by the ids that they chose
-	all   sync.WaitGroup
-}
-
-// word is what became of a line: it is acknowledged (and awaited no longer), or at fault.
-type word struct {
-	q   request
-	err error
+	ids  map[string]int // lines by the ids that they chose
 }
 
 func (c *submitCmd) runLines(ctx context.Context, g *globals, conn *broker.Conn) error {
 	if isTerminal(os.Stdin) {
 		g.note("reading inputs from the terminal, one a line; Ctrl-D ends")
 	}
-	l := &lines{
-		c: c, g: g, s: newSender(conn), bar: g.newGauge(-1, c.Task), sums: newTally(),
-		room: make(chan struct{}, c.InFlight), words: make(chan word, c.InFlight), ids: map[string]int{},
-	}
+	l := &lines{c: c, g: g, bar: g.newGauge(-1, c.Task), sums: newTally(), ids: map[string]int{}}
+	l.feed = newFeed(newSender(conn), c.InFlight, l.request)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if c.Wait {
@@ -119,42 +46,13 @@ func (c *submitCmd) runLines(ctx context.Context, g *globals, conn *broker.Conn)
 	return l.finish()
 }
 
-// publishAll publishes each line and returns their number once all are acknowledged or at fault.
-func (l *lines) publishAll(ctx context.Context, in *lineReader) (n int) {
-	defer l.all.Wait()
-	for ctx.Err() == nil {
-		text, line, err := in.next()
-		if errors.Is(err, io.EOF) {
-			return n
-		}
-		n++
-		select {
-		case l.room <- struct{}{}:
-		case <-ctx.Done():
-			return n
-		}
-		if err != nil {
-			l.tell(ctx, request{line: line}, err)
-			if isBadInput(err) {
-				continue
-			}
-			return n
-		}
-		q, err := l.c.request(text, line)
-		if err == nil {
-			err = l.claim(q)
-		}
-		if err != nil {
-			l.tell(ctx, request{line: line}, err)
-			continue
-		}
-		if q.session != "" {
-			l.publish(ctx, q) // the turns of a session keep their order
-			continue
-		}
-		l.all.Go(func() { l.publish(ctx, q) })
+// request makes a request of a line.
+func (l *lines) request(text []byte, line int) (request, error) {
+	q, err := l.c.request(text, line)
+	if err == nil {
+		err = l.claim(q)
 	}
-	return n
+	return q, err
 }
 
 // claim notes an id; two lines of one id would answer for each other.
@@ -167,41 +65,6 @@ func (l *lines) claim(q request) error {
 	}
 	l.ids[q.id] = q.line
 	return nil
-}
-
-// publish publishes one line; while the pipeline is full it waits.
-func (l *lines) publish(ctx context.Context, q request) {
-	for {
-		try, cancel := context.WithTimeout(ctx, publishTimeout)
-		err := l.s.send(try, q)
-		cancel()
-		if errors.Is(err, broker.ErrFull) && sleep(ctx, fullPause) == nil {
-			continue
-		}
-		if err != nil || !l.c.Wait {
-			l.tell(ctx, q, err)
-		}
-		return
-	}
-}
-
-func (l *lines) tell(ctx context.Context, q request, err error) {
-	select {
-	case l.words <- word{q, err}:
-	case <-ctx.Done():
-	}
-}
-
-// sleep returns after d, or with an error when ctx ends first.
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 // gather prints what comes until each line that was read has its end.

@@ -253,7 +253,7 @@ func TestAnApplicationMaySubmitWithTheRightsOfOne(t *testing.T) {
 	as := func(user string) string { return "nats://" + user + ":p@" + s.Addr().String() }
 	r := &rig{url: as("all"), conn: brokertest.Connect(t, as("all"))}
 	brokertest.Ensure(t, r.conn, stage.Topology(services.Pipeline(), broker.DefaultSizing()))
-	r.runPipeline(t)
+	r.runPipeline(t, folder(t))
 	app := &rig{url: as("app")}
 	app.spillway(t, "submit", "analyze", `{"text":"mine"}`).with(exitOK, "succeeded")
 	app.spillway(t, "submit", "analyze", `{"text":"mine"}`, "--id=app-1").with(exitOK, "succeeded")

@@ -58,7 +58,8 @@ func harmless(s string) string {
 }
 
 // indent puts a margin before each line.
-func indent(s, margin string) string {
+func indent(s string) string {
+	const margin = "  "
 	return margin + strings.ReplaceAll(strings.TrimRight(s, "\n"), "\n", "\n"+margin)
 }
 

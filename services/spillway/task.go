@@ -15,11 +15,12 @@ import (
 	"spillway/pkg/task"
 )
 
-// taskCmd looks at the task files.
+// taskCmd looks at the task files, and has their inputs answered beforehand.
 type taskCmd struct {
 	Ls    taskLsCmd    `cmd:"" help:"List the tasks."`
 	Show  taskShowCmd  `cmd:"" help:"Show one task as it is understood, defaults resolved."`
 	Check taskCheckCmd `cmd:"" help:"Check the task files and their cases, without a model."`
+	Warm  taskWarmCmd  `cmd:"" help:"Have inputs answered and kept before somebody asks."`
 }
 
 // schemasFlag says which folder is meant.
@@ -36,20 +37,20 @@ func (c *taskLsCmd) Run(_ context.Context, g *globals) error {
 	if err != nil {
 		return err
 	}
-	t := newTable(g.stdout, "name", "version", "model", "lane", "deadline", "ladder", "owner", "description")
+	t := newTable(g.stdout, "name", "version", "model", "lane", "deadline", "ladder", "cache", "warm", "owner", "description")
 	for _, name := range namesOf(set) {
 		k := set.Tasks[name]
 		if g.cli.JSON {
 			row := map[string]any{
 				"name": k.Name, "version": k.Version, "model": k.Model, "lane": k.Lane, "deadline": short(k.Deadline.Default),
-				"ladder": ladderOf(k), "owner": k.Owner, "description": k.Description,
+				"ladder": ladderOf(k), "cache": cacheView(k), "warm": len(k.Warm), "owner": k.Owner, "description": k.Description,
 			}
 			if err := g.printJSON(row); err != nil {
 				return quiet(err)
 			}
 			continue
 		}
-		t.row(k.Name, k.Version, k.Model, k.Lane, short(k.Deadline.Default), dash(strings.Join(ladderOf(k), " > ")), dash(k.Owner), k.Description)
+		t.row(k.Name, k.Version, k.Model, k.Lane, short(k.Deadline.Default), dash(strings.Join(ladderOf(k), " > ")), cacheOf(k), len(k.Warm), dash(k.Owner), k.Description)
 	}
 	if g.cli.JSON {
 		return nil
@@ -76,6 +77,17 @@ func ladderOf(t *task.Task) []string {
 		rungs = append(rungs, r.Kind)
 	}
 	return rungs
+}
+
+// cacheOf says in two words what becomes of a task's answers.
+func cacheOf(t *task.Task) string {
+	switch {
+	case t.Cache.Serve == task.ServeNever || t.Cache.Keep <= 0:
+		return task.ServeNever
+	case t.Cache.Serve == task.ServeFresh:
+		return t.Cache.Serve + " " + short(t.Cache.FreshFor)
+	}
+	return t.Cache.Serve
 }
 
 func dash(s string) string {

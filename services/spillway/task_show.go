@@ -199,17 +199,22 @@ func contextView(t *task.Task, m *task.Model) settings {
 // keepingView is what is kept, delivered, hidden and paid.
 func keepingView(t *task.Task) settings {
 	return settings{
-		{"cache", settings{
-			{"serve", t.Cache.Serve},
-			{"fresh_for", short(t.Cache.FreshFor)},
-			{"keep", short(t.Cache.Keep)},
-			{"scope", t.Cache.Scope},
-			{"key", orEmpty(t.Cache.Key)},
-		}},
+		{"cache", cacheView(t)},
 		{"retention", settings{{"result", short(t.Retention.Result)}, {"dead", short(t.Retention.Dead)}, {"session", short(t.Retention.Session)}}},
 		{"delivery", settings{{"postgres", t.Delivery.Postgres}, {"webhook", t.Delivery.Webhook}}},
 		{"redaction", settings{{"detect", orEmpty(t.Redaction.Detect)}, {"fields", orEmpty(t.Redaction.Fields)}, {"log_content", t.Redaction.LogContent}}},
 		{"budget", settings{{"usd_per_request", t.Budget.USDPerRequest}}},
+	}
+}
+
+// cacheView is how answers are kept, and to whom they are served.
+func cacheView(t *task.Task) settings {
+	return settings{
+		{"serve", t.Cache.Serve},
+		{"fresh_for", short(t.Cache.FreshFor)},
+		{"keep", short(t.Cache.Keep)},
+		{"scope", t.Cache.Scope},
+		{"key", orEmpty(t.Cache.Key)},
 	}
 }
 

@@ -19,6 +19,14 @@ func TestTasksAreListed(t *testing.T) {
 	if len(got) != 3 || got["bare"]["model"] != "small" || len(got["bare"]["ladder"].([]any)) != 0 || len(got["bare"]["version"].(string)) != 8 {
 		t.Errorf("%v", got)
 	}
+	warm := freshFolder(t)
+	spillway(t, "task", "ls", "--schemas="+warm).with(exitOK, "CACHE", "WARM", "fresh 1h  3 ", "fallback  0 ")
+	for _, line := range spillway(t, "task", "ls", "--schemas="+warm, "--json").with(exitOK).lines() {
+		if cache := line["cache"].(map[string]any); line["name"] == "bare" && (cache["serve"] != "fresh" || cache["fresh_for"] != "1h" || line["warm"] != 3.0) {
+			t.Errorf("%v", line)
+		}
+	}
+	spillway(t, "task", "show", "bare", "--schemas="+warm).with(exitOK, "fresh_for: 1h", "warm: 3")
 	spillway(t, "task", "ls", "--schemas="+filepath.Join(dir, "nowhere")).with(exitFailed, "is not a folder")
 }
 

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -54,6 +55,8 @@ const (
 type Server struct {
 	*server.Server
 	lock *os.File
+	// unwatch ends the watch over the disk; nil in a cluster, whose other members go on.
+	unwatch func()
 }
 
 // ErrPortTaken and ErrStoreInUse are told apart because their remedies differ.
@@ -73,7 +76,14 @@ func Start(o Options) (*Server, error) {
 		unlock(lock)
 		return nil, err
 	}
-	return &Server{Server: s, lock: lock}, nil
+	own := &Server{Server: s, lock: lock}
+	if o.Cluster == nil {
+		stop := make(chan struct{})
+		var watching sync.WaitGroup
+		watching.Go(func() { heal(s, o.Store, stop, o.Log) })
+		own.unwatch = sync.OnceFunc(func() { close(stop); watching.Wait() })
+	}
+	return own, nil
 }
 
 func start(o Options) (*server.Server, error) {
@@ -143,6 +153,9 @@ func ready(s *server.Server, alone bool, fatal <-chan string) error {
 
 // Stop shuts the server down and waits until all is written.
 func (s *Server) Stop() {
+	if s.unwatch != nil {
+		s.unwatch()
+	}
 	s.Shutdown()
 	s.WaitForShutdown()
 	unlock(s.lock)
