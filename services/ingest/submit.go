@@ -119,7 +119,7 @@ func unavailable(err error) string {
 	if errors.Is(err, broker.ErrFull) {
 		return "too many requests wait for admission; try again later"
 	}
-	return "JetStream does not answer; try again later"
+	return "JetStream does not answer (is its disk full?); try again later"
 }
 
 // knownBefore answers for an id that was admitted already.

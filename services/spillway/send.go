@@ -146,7 +146,7 @@ func (s *sender) publish(ctx context.Context, q request) (swallowed bool, err er
 	case errors.Is(err, broker.ErrTooLarge):
 		return false, badf("larger than the server takes: it has %s, a request has at most %s", size(len(q.body)), size(job.MaxRequestBytes))
 	case errors.Is(err, context.DeadlineExceeded):
-		return false, fmt.Errorf("the request was not acknowledged within %s: JetStream does not answer (`spillway broker check`)", publishTimeout)
+		return false, fmt.Errorf("the request was not acknowledged within %s: JetStream does not answer; is its disk full? (`spillway broker check`)", publishTimeout)
 	}
 	return false, fmt.Errorf("the request was not acknowledged: %w", err)
 }
