@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"spillway/pkg/broker"
 	"spillway/pkg/broker/brokertest"
 	"spillway/pkg/fakellm"
 	"spillway/pkg/fate"
@@ -173,6 +174,10 @@ func TestTheCacheRungAnswersWithAnEarlierAnswerToTheSameInput(t *testing.T) {
 	text := "What is the mood?"
 	live := r.result(r.ask(job.Interactive, "toy", text), 1)
 	check(t, "live", live, succeeded("strict"))
+	brokertest.Eventually(t, 5*time.Second, "the answer is cached", func() bool {
+		subjects, err := r.conn.SubjectsOf(t.Context(), broker.CacheStream, broker.AllCached)
+		return err == nil && len(subjects) == 1
+	})
 	r.first.SetFaults(fakellm.Fault{Kind: "401"})
 	r.second.SetFaults(fakellm.Fault{Kind: "401"})
 	cached := r.result(r.ask(job.Interactive, "toy", text), 1)

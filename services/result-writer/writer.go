@@ -42,12 +42,13 @@ func (w *writer) Handle(ctx context.Context, j *job.Job) error {
 	if j.Outcome == nil {
 		return fate.DivertTo(fate.Internal, "a job without an outcome came to result-writer", nil)
 	}
+	// Before the result, so that who saw it and asks the same again finds it; also when the result is another
+	// by now: a late real answer does not replace it, but may serve others.
+	w.feedCache(j)
 	stored, err := w.write(ctx, j)
 	if err != nil {
 		return err
 	}
-	// A late real answer does not replace a result, but it may serve others.
-	w.feedCache(j)
 	if stored != nil {
 		keepLate(j, stored)
 		return fate.DoneElsewhere("the run has its result")
