@@ -12,11 +12,12 @@ import (
 
 	"spillway/pkg/broker"
 	"spillway/pkg/job"
+	"spillway/pkg/schema"
 	"spillway/pkg/task"
 )
 
-// lookTimeout bounds a look: the cache is a help, and somebody waits.
-const lookTimeout = 2 * time.Second
+// lateAfter is how old an answer is that may come behind a newer one.
+const lateAfter = 5 * time.Second
 
 // Miss is why there is no cached answer for a job.
 type Miss struct {
@@ -29,7 +30,8 @@ type Miss struct {
 func (m *Miss) Error() string { return m.Why }
 
 // Look returns the kept answer that may be given to j in place of a call, not older than maxAge. Without one
-// the error is a *Miss, or what went wrong with the broker.
+// the error is a *Miss, or what went wrong with the broker. The cache is a help, and somebody waits: the caller's
+// ctx says for how long.
 func Look(ctx context.Context, conn *broker.Conn, t *task.Task, j *job.Job, maxAge time.Duration) (*job.Outcome, error) {
 	switch {
 	case j.CacheBypass:
@@ -37,45 +39,70 @@ func Look(ctx context.Context, conn *broker.Conn, t *task.Task, j *job.Job, maxA
 	case j.CacheKey == "" || t.Cache.Serve == task.ServeNever:
 		return nil, &Miss{true, "the task's answers are not cached"}
 	}
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
-	defer cancel()
-	stored, err := conn.Last(ctx, broker.CacheStream, broker.CacheSubject(j.CacheKey))
+	kept, storedAt, err := read(ctx, conn, j.CacheKey)
 	switch {
 	case errors.Is(err, broker.ErrNotFound):
 		return nil, &Miss{Why: "nothing cached for this input"}
 	case err != nil:
 		return nil, err
-	}
-	var kept job.CachedAnswer
-	if err := json.Unmarshal(stored.Data, &kept); err != nil {
-		return nil, fmt.Errorf("decode the cached answer %s: %w", j.CacheKey, err)
-	}
-	if kept.Task != j.Task || kept.Tenant != j.Tenant && t.Cache.Scope != task.ScopeEveryone {
+	case kept.V != job.Version:
+		return nil, &Miss{Why: "the cached answer was written by another version"}
+	case kept.Task != j.Task || kept.Tenant != j.Tenant && t.Cache.Scope != task.ScopeEveryone:
 		return nil, fmt.Errorf("the cached answer %s is not of this task and tenant", j.CacheKey)
+	case !isValid(t, kept.Output):
+		return nil, fmt.Errorf("the cached answer %s does not satisfy the schema of the task", j.CacheKey)
 	}
-	age := max(time.Since(kept.At), 0)
-	if age > maxAge {
-		return nil, &Miss{Why: fmt.Sprintf("the cached answer is %s old, %s is the most", age.Round(time.Second), maxAge)}
+	// The clock that the model's answer was timed with may be wrong; the broker's tells when it came.
+	age := max(time.Since(kept.At), time.Since(storedAt), 0)
+	if most := min(maxAge, t.Cache.Keep); age > most {
+		return nil, &Miss{Why: fmt.Sprintf("the cached answer is %s old, %s is the most", age.Round(time.Second), most)}
 	}
 	ms := age.Milliseconds()
 	return &job.Outcome{Output: kept.Output, Source: job.FromCache, Model: kept.Model, AnsweredBy: kept.AnsweredBy, AgeMS: &ms}, nil
 }
 
+func read(ctx context.Context, conn *broker.Conn, key string) (kept job.CachedAnswer, at time.Time, err error) {
+	stored, err := conn.Last(ctx, broker.CacheStream, broker.CacheSubject(key))
+	if err != nil {
+		return kept, at, err
+	}
+	if err := json.Unmarshal(stored.Data, &kept); err != nil {
+		return kept, at, fmt.Errorf("decode the cached answer %s: %w", key, err)
+	}
+	return kept, stored.At, nil
+}
+
+// isValid looks at an output as the validator did: whoever wrote it, nothing unchecked is served.
+func isValid(t *task.Task, output []byte) bool {
+	value, err := schema.Decode(output)
+	return err == nil && (t.OutputSchema == nil || t.OutputSchema.Validate(value) == nil)
+}
+
 // Keep keeps the answer of a run that ended, if it may serve others. The write is not awaited: losing it costs
 // a call, or a worse answer, one day.
-func Keep(conn *broker.Conn, t *task.Task, j *job.Job) error {
+func Keep(ctx context.Context, conn *broker.Conn, t *task.Task, j *job.Job) error {
 	if !isKept(t, j) {
 		return nil
 	}
-	o := j.Outcome
+	o, at := j.Outcome, answeredAt(j)
+	age := max(time.Since(at), 0)
+	if age >= t.Cache.Keep {
+		return nil
+	}
+	if age > lateAfter {
+		// A failed read is no reason not to keep it.
+		if newer, _, err := read(ctx, conn, j.CacheKey); err == nil && newer.At.After(at) {
+			return nil
+		}
+	}
 	body, err := json.Marshal(job.CachedAnswer{
 		V: job.Version, ID: j.ID, Task: j.Task, TaskVersion: j.TaskVersion, Tenant: j.Tenant, Output: o.Output,
-		Model: o.Model, AnsweredBy: o.AnsweredBy, At: answeredAt(j),
+		Model: o.Model, AnsweredBy: o.AnsweredBy, At: at,
 	})
 	if err != nil {
 		return fmt.Errorf("encode the answer of %s for the cache: %w", j.ID, err)
 	}
-	m := &nats.Msg{Subject: broker.CacheSubject(j.CacheKey), Data: body, Header: broker.ExpiresAfter(t.Cache.Keep)}
+	m := &nats.Msg{Subject: broker.CacheSubject(j.CacheKey), Data: body, Header: broker.ExpiresAfter(t.Cache.Keep - age)}
 	if _, err := conn.JS.PublishMsgAsync(m); err != nil {
 		return fmt.Errorf("cache the answer of %s: %w", j.ID, err)
 	}

@@ -13,6 +13,7 @@ import (
 	"spillway/pkg/broker/brokertest"
 	"spillway/pkg/cache"
 	"spillway/pkg/job"
+	"spillway/pkg/schema"
 	"spillway/pkg/stage"
 	"spillway/pkg/task"
 	"spillway/services"
@@ -30,7 +31,7 @@ func setup(t testing.TB) *broker.Conn {
 func toy() *task.Task {
 	return &task.Task{
 		Name: "toy", Model: "small", Version: "1", Correction: task.Correction{LastOn: "last"},
-		Cache: task.Cache{Serve: task.ServeFallback, Keep: time.Hour},
+		Cache: task.Cache{Serve: task.ServeFallback, Keep: 3 * time.Hour},
 	}
 }
 
@@ -46,7 +47,7 @@ func answered(key string) *job.Job {
 // kept reports whether the answer of j is found under its key.
 func kept(t *testing.T, conn *broker.Conn, of *task.Task, j *job.Job) bool {
 	t.Helper()
-	if err := cache.Keep(conn, of, j); err != nil {
+	if err := cache.Keep(t.Context(), conn, of, j); err != nil {
 		t.Fatal(err)
 	}
 	select {
@@ -132,19 +133,102 @@ func TestAnEntryOfAnotherTaskOrTenantIsNotServedWhateverItsKey(t *testing.T) {
 		"tenant": `{"v":1,"task":"toy","tenant":"other","output":1,"at":"2026-01-01T00:00:00Z"}`,
 		"task":   `{"v":1,"task":"else","tenant":"acme","output":1,"at":"2026-01-01T00:00:00Z"}`,
 		"broken": `{"v":`,
+		"absent": `{"v":1,"task":"toy","tenant":"acme","at":"2026-01-01T00:00:00Z"}`,
 	} {
 		if _, err := conn.Publish(t.Context(), &nats.Msg{Subject: broker.CacheSubject(name), Data: []byte(body)}); err != nil {
 			t.Fatal(err)
 		}
-		o, err := cache.Look(t.Context(), conn, toy(), answered(name), 1e6*time.Hour)
+		patient := toy()
+		patient.Cache.Keep = ages
+		o, err := cache.Look(t.Context(), conn, patient, answered(name), ages)
 		if _, isMiss := errors.AsType[*cache.Miss](err); err == nil || isMiss {
 			t.Errorf("%s: %+v, %v", name, o, err)
 		}
 	}
 	everyone := toy()
-	everyone.Cache.Scope = task.ScopeEveryone
-	if _, err := cache.Look(t.Context(), conn, everyone, answered("tenant"), 1e6*time.Hour); err != nil {
+	everyone.Cache.Scope, everyone.Cache.Keep = task.ScopeEveryone, ages
+	if _, err := cache.Look(t.Context(), conn, everyone, answered("tenant"), ages); err != nil {
 		t.Errorf("for everyone: %v", err)
+	}
+}
+
+// ages is longer than anything is old.
+const ages = 1e6 * time.Hour
+
+func put(t *testing.T, conn *broker.Conn, key, body string) {
+	t.Helper()
+	if _, err := conn.Publish(t.Context(), &nats.Msg{Subject: broker.CacheSubject(key), Data: []byte(body)}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAnEntryThatNoValidatorWouldPassIsNotServed(t *testing.T) {
+	t.Parallel()
+	conn, of := setup(t), toy()
+	var err error
+	if of.OutputSchema, err = schema.Compile([]byte(`{"type":"object","required":["a"]}`)); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now().UTC().Format(time.RFC3339Nano)
+	for name, body := range map[string]string{
+		"off-schema":      `{"v":1,"task":"toy","tenant":"acme","output":{"b":1},"at":"` + now + `"}`,
+		"null":            `{"v":1,"task":"toy","tenant":"acme","output":null,"at":"` + now + `"}`,
+		"another-version": `{"v":2,"task":"toy","tenant":"acme","output":{"a":1},"at":"` + now + `"}`,
+	} {
+		put(t, conn, name, body)
+		if o, err := cache.Look(t.Context(), conn, of, answered(name), ages); err == nil {
+			t.Errorf("%s: %s", name, o.Output)
+		}
+	}
+	put(t, conn, "good", `{"v":1,"task":"toy","tenant":"acme","output":{"a":1},"at":"`+now+`"}`)
+	if _, err := cache.Look(t.Context(), conn, of, answered("good"), ages); err != nil {
+		t.Error(err)
+	}
+}
+
+// The machine that called the model may live in another time.
+func TestAnEntryFromTheFutureIsAsOldAsTheBrokerSays(t *testing.T) {
+	t.Parallel()
+	conn, of := setup(t), toy()
+	put(t, conn, "k", `{"v":1,"task":"toy","tenant":"acme","output":{"a":1},"at":"2099-01-01T00:00:00Z"}`)
+	brokertest.Eventually(t, 5*time.Second, "it is older than allowed", func() bool {
+		_, err := cache.Look(t.Context(), conn, of, answered("k"), 100*time.Millisecond)
+		_, isMiss := errors.AsType[*cache.Miss](err)
+		return isMiss
+	})
+}
+
+func TestAnOlderAnswerDoesNotTakeThePlaceOfANewerOne(t *testing.T) {
+	t.Parallel()
+	conn, of := setup(t), toy()
+	newer := answered("k")
+	newer.History, newer.Outcome.Output = nil, json.RawMessage(`{"a":"new"}`)
+	if !kept(t, conn, of, newer) || !kept(t, conn, of, answered("k")) {
+		t.Fatal("not kept")
+	}
+	o, err := cache.Look(t.Context(), conn, of, answered("k"), time.Hour)
+	if err != nil || string(o.Output) != `{"a":"new"}` {
+		t.Errorf("%+v, %v", o, err)
+	}
+}
+
+func TestAnAnswerIsKeptFromWhenTheModelMadeIt(t *testing.T) {
+	t.Parallel()
+	conn, of := setup(t), toy()
+	of.Cache.Keep = 30 * time.Minute // it was made an hour ago
+	if kept(t, conn, of, answered("k")) {
+		t.Error("an answer is kept that has expired")
+	}
+	of.Cache.Keep = 90 * time.Minute
+	if !kept(t, conn, of, answered("k")) {
+		t.Fatal("not kept")
+	}
+	stored, err := conn.Last(t.Context(), broker.CacheStream, broker.CacheSubject("k"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ttl, _ := broker.TTLOf(stored.Header); ttl < 29*time.Minute || ttl > 31*time.Minute {
+		t.Errorf("it expires after %s", ttl)
 	}
 }
 
@@ -153,7 +237,7 @@ func BenchmarkLook(b *testing.B) {
 	conn, of := setup(b), toy()
 	j := answered("k")
 	j.Outcome.Output = json.RawMessage(`"` + string(make1500()) + `"`)
-	if err := cache.Keep(conn, of, j); err != nil {
+	if err := cache.Keep(b.Context(), conn, of, j); err != nil {
 		b.Fatal(err)
 	}
 	<-conn.JS.PublishAsyncComplete()

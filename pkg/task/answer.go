@@ -67,6 +67,9 @@ func (t *taskLoader) cache(m *mapping) {
 	c.duration("keep", &into.Keep, 0, maxKeep)
 	c.choice("scope", &into.Scope, "tenant", ScopeEveryone)
 	c.pointers("key", &into.Key)
+	if into.Serve == ServeFresh && into.FreshFor > into.Keep {
+		t.at(c.file, c.node, "cache.fresh_for (%s) must be at most cache.keep (%s): what is not kept can not be served", shortly(into.FreshFor), shortly(into.Keep))
+	}
 	c.done()
 }
 

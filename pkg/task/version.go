@@ -65,13 +65,13 @@ func (s *Set) shape(t *Task) string {
 	if t.OutputSchema != nil {
 		d.part(t.OutputSchema.Source())
 	}
+	var settings []any
 	for _, name := range []string{t.Model, t.Correction.LastOn} {
 		d.text(name)
 		if model, ok := s.Models[name]; ok {
-			d.text(model.Provider)
-			d.text(model.ID)
+			settings = append(settings, shaping(model))
 			if p, ok := s.Providers[model.Provider]; ok {
-				d.text(p.BaseURL)
+				settings = append(settings, reaching(p))
 			}
 		}
 	}
@@ -81,14 +81,30 @@ func (s *Set) shape(t *Task) string {
 		d.text(rule.Say)
 	}
 	o.Rules, o.Stream, c.StateUpdate = nil, "", nil
-	for _, settings := range []any{t.Parameters, o, c} {
-		text, err := json.Marshal(settings)
+	for _, one := range append(settings, t.Parameters, o, c) {
+		text, err := json.Marshal(one)
 		if err != nil { // numbers, texts and pointers to them always have a form in JSON
 			panic("settings without a form in JSON: " + err.Error())
 		}
 		d.part(text)
 	}
 	return d.hex(keyBytes)
+}
+
+// shaping is a model without what does not shape its answers: price, pace, patience. What it gains some day
+// counts, until it is named here.
+func shaping(m *Model) Model {
+	c := *m
+	c.Prices, c.Limits, c.Timeouts, c.Breaker, c.RetryShare = Prices{}, Limits{}, Timeouts{}, Breaker{}, 0
+	c.Stream, c.StreamUsage = false, false
+	return c
+}
+
+// reaching is a provider without its keys and bounds.
+func reaching(p *Provider) Provider {
+	c := *p
+	c.APIKey, c.APIKeyEnv, c.APIKeyFile, c.CAFile, c.BaseURLEnv, c.RateLimitHeaders, c.Limits = "", "", "", "", "", "", Limits{}
+	return c
 }
 
 // CacheKey is the name under which the answer to an input is kept: 32 hexadecimal digits. input is canonical
@@ -103,7 +119,9 @@ func (t *Task) CacheKey(tenant string, input []byte, session string) string {
 	d.text(t.ShapeHash)
 	d.text(session)
 	value, err := schema.Decode(input)
-	if len(t.Cache.Key) == 0 || err != nil {
+	// An input that has none of what tells inputs apart is told apart by all of it.
+	isThere := func(pointer string) bool { _, found := schema.Lookup(value, pointer); return found }
+	if err != nil || !slices.ContainsFunc(t.Cache.Key, isThere) {
 		d.part(input)
 		return d.hex(keyBytes)
 	}

@@ -108,24 +108,31 @@ func TestAShapeChangesOnlyWithWhatShapesAnswers(t *testing.T) {
 		files   folder
 		changes bool
 	}{
-		"the prompt":          {folder{"tasks/demo/prompt.tmpl": `{{define "user"}}{{.Input.text}}!{{end}}`}, true},
-		"the output schema":   {folder{"tasks/demo/output.schema.json": `{"type":"object","properties":{"mood":{"enum":["good","bad","so"]}},"required":["mood"]}`}, true},
-		"its spacing":         {folder{"tasks/demo/output.schema.json": strings.ReplaceAll(versioned()["tasks/demo/output.schema.json"], ",", " , ")}, false},
-		"the model's id":      {folder{"models.yaml": strings.Replace(models, "id: s-1", "id: s-2", 1)}, true},
-		"the model":           {folder{"tasks/demo/task.yaml": strings.Replace(manifest, "model: small", "model: idle", 1)}, true},
-		"a parameter":         {folder{"tasks/demo/task.yaml": manifest + "parameters: {temperature: 0}\n"}, true},
-		"the prices":          {folder{"models.yaml": strings.Replace(models, "input: 1", "input: 3", 1)}, false},
-		"the retries":         {folder{"tasks/demo/task.yaml": manifest + "retry: {attempts: 2}\n"}, false},
-		"the ladder":          {folder{"tasks/demo/task.yaml": "model: small\ncorrection: {last_on: last}\n"}, false},
-		"who corrects":        {folder{"tasks/demo/task.yaml": strings.Replace(manifest, "last_on: last", "last_on: large", 1)}, true},
-		"the corrector's id":  {folder{"models.yaml": strings.Replace(models, "id: last-1", "id: last-2", 1)}, true},
-		"where it is called":  {folder{"models.yaml": strings.Replace(models, "127.0.0.1:1", "127.0.0.1:2", 1)}, true},
-		"a rule":              {folder{"tasks/demo/task.yaml": manifest + "output: {rules: [{name: r, expr: output.mood != 'x', say: no}]}\n"}, true},
-		"what is dropped":     {folder{"tasks/demo/task.yaml": manifest + "output: {additional_properties: drop}\n"}, true},
-		"the context":         {folder{"tasks/demo/task.yaml": manifest + "context: {max_input_tokens: 100}\n"}, true},
-		"the drafts":          {folder{"tasks/demo/task.yaml": manifest + "output: {stream: never}\n"}, false},
-		"how long it is kept": {folder{"tasks/demo/task.yaml": manifest + "cache: {serve: fresh, fresh_for: 1h, keep: 2h}\n"}, false},
-		"the canned answer":   {folder{"tasks/demo/canned.yaml": "- output: {mood: bad}\n"}, false},
+		"the prompt":             {folder{"tasks/demo/prompt.tmpl": `{{define "user"}}{{.Input.text}}!{{end}}`}, true},
+		"the output schema":      {folder{"tasks/demo/output.schema.json": `{"type":"object","properties":{"mood":{"enum":["good","bad","so"]}},"required":["mood"]}`}, true},
+		"its spacing":            {folder{"tasks/demo/output.schema.json": strings.ReplaceAll(versioned()["tasks/demo/output.schema.json"], ",", " , ")}, false},
+		"the model's id":         {folder{"models.yaml": strings.Replace(models, "id: s-1", "id: s-2", 1)}, true},
+		"the model":              {folder{"tasks/demo/task.yaml": strings.Replace(manifest, "model: small", "model: idle", 1)}, true},
+		"a parameter":            {folder{"tasks/demo/task.yaml": manifest + "parameters: {temperature: 0}\n"}, true},
+		"the prices":             {folder{"models.yaml": strings.Replace(models, "input: 1", "input: 3", 1)}, false},
+		"the retries":            {folder{"tasks/demo/task.yaml": manifest + "retry: {attempts: 2}\n"}, false},
+		"the ladder":             {folder{"tasks/demo/task.yaml": "model: small\ncorrection: {last_on: last}\n"}, false},
+		"who corrects":           {folder{"tasks/demo/task.yaml": strings.Replace(manifest, "last_on: last", "last_on: large", 1)}, true},
+		"the corrector's id":     {folder{"models.yaml": strings.Replace(models, "id: last-1", "id: last-2", 1)}, true},
+		"where it is called":     {folder{"models.yaml": strings.Replace(models, "127.0.0.1:1", "127.0.0.1:2", 1)}, true},
+		"what the model can":     {folder{"models.yaml": strings.Replace(models, "id: s-1,", "id: s-1, structured_output: json_schema,", 1)}, true},
+		"its system role":        {folder{"models.yaml": strings.Replace(models, "id: s-1,", "id: s-1, system_role: developer,", 1)}, true},
+		"its window":             {folder{"models.yaml": strings.Replace(models, "id: s-1, context_window: 8000", "id: s-1, context_window: 9000", 1)}, true},
+		"what it does not take":  {folder{"models.yaml": strings.Replace(models, "id: s-1,", "id: s-1, unsupported: [temperature],", 1)}, true},
+		"the provider's headers": {folder{"models.yaml": strings.Replace(models, "api_key: none", "api_key: none, headers: {OpenAI-Organization: other}", 1)}, true},
+		"the provider's limits":  {folder{"models.yaml": strings.Replace(models, "api_key: none", "api_key: none, limits: {concurrency: 3}", 1)}, false},
+		"the provider's key":     {folder{"models.yaml": strings.Replace(models, "api_key: none", "api_key_env: KEY", 1)}, false},
+		"a rule":                 {folder{"tasks/demo/task.yaml": manifest + "output: {rules: [{name: r, expr: output.mood != 'x', say: no}]}\n"}, true},
+		"what is dropped":        {folder{"tasks/demo/task.yaml": manifest + "output: {additional_properties: drop}\n"}, true},
+		"the context":            {folder{"tasks/demo/task.yaml": manifest + "context: {max_input_tokens: 100}\n"}, true},
+		"the drafts":             {folder{"tasks/demo/task.yaml": manifest + "output: {stream: never}\n"}, false},
+		"how long it is kept":    {folder{"tasks/demo/task.yaml": manifest + "cache: {serve: fresh, fresh_for: 1h, keep: 2h}\n"}, false},
+		"the canned answer":      {folder{"tasks/demo/canned.yaml": "- output: {mood: bad}\n"}, false},
 	} {
 		after := versioned().with(test.files).mustLoad(t).Tasks["demo"].ShapeHash
 		if (after != before) != test.changes {
@@ -162,6 +169,9 @@ func TestACacheKeyTellsApartWhatMustNotBeMixedUp(t *testing.T) {
 	}
 	if key(&everyone, "acme", `{"text":"a"}`, "") != key(&everyone, "other", `{"text":"a"}`, "") {
 		t.Error("with the scope everyone, two tenants have two keys")
+	}
+	if key(&byText, "acme", `{"note":"a"}`, "") == key(&byText, "acme", `{"note":"b"}`, "") {
+		t.Error("two inputs without any of the key's pointers have one key")
 	}
 	if key(&byText, "acme", `{"text":"a"}`, "") != key(&byText, "acme", `{"text":"a","time":"now"}`, "") {
 		t.Error("with a key of pointers, another part of the input makes another key")

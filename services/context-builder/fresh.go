@@ -17,6 +17,9 @@ const (
 	lookMiss = "miss"
 )
 
+// lookTimeout bounds a look: a call is the way out, and a cache that does not answer must not hold it up.
+const lookTimeout = 250 * time.Millisecond
+
 // isAnswered ends the run with a cached answer, where the task serves fresh ones in place of a call and there
 // is one. On the ladder the rung decides, and a replay on another model is to ask that one.
 func (h *Handler) isAnswered(ctx context.Context, t *task.Task, j *job.Job) bool {
@@ -24,6 +27,8 @@ func (h *Handler) isAnswered(ctx context.Context, t *task.Task, j *job.Job) bool
 		return false
 	}
 	started := time.Now()
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
 	o, err := cache.Look(ctx, h.conn, t, j, t.Cache.FreshFor)
 	e := job.Event{
 		Kind: job.KindCache, Stage: broker.ContextBuilder, At: started.UTC(), TookMS: time.Since(started).Milliseconds(), Outcome: lookMiss,

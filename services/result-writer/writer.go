@@ -1,9 +1,11 @@
 package resultwriter
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -44,7 +46,7 @@ func (w *writer) Handle(ctx context.Context, j *job.Job) error {
 	}
 	// Before the result, so that who saw it and asks the same again finds it; also when the result is another
 	// by now: a late real answer does not replace it, but may serve others.
-	w.feedCache(j)
+	w.feedCache(ctx, j)
 	stored, err := w.write(ctx, j)
 	if err != nil {
 		return err
@@ -57,21 +59,33 @@ func (w *writer) Handle(ctx context.Context, j *job.Job) error {
 	return nil
 }
 
+// tryFor bounds one try to write: a result that is stored later than it says it was finished would hide a missed
+// deadline, so after an outage it is made anew.
+const (
+	tryFor       = time.Second
+	connectPause = 20 * time.Millisecond
+	// maxTried bounds the tries that are remembered: an older one was stored long ago, or never will be.
+	maxTried = 8
+)
+
 // write stores the result. It returns what is stored instead when the run has its result already; a
 // result of an older run is superseded.
 func (w *writer) write(ctx context.Context, j *job.Job) (instead *broker.Stored, err error) {
+	var tried [][]byte // what may have been stored though no acknowledgement came
 	for {
 		r := j.Result(time.Now().UTC())
 		m, err := message(j, r)
 		if err != nil {
 			return nil, err
 		}
-		_, err = w.conn.PublishExpecting(ctx, m, j.Supersedes)
-		if err == nil {
+		switch err = w.try(ctx, m, j.Supersedes); {
+		case err == nil:
 			w.m.count(r)
 			return nil, nil
-		}
-		if !errors.Is(err, broker.ErrConflict) {
+		case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+			tried = append(tried[max(0, len(tried)-maxTried):], m.Data)
+			continue
+		case !errors.Is(err, broker.ErrConflict):
 			return nil, fmt.Errorf("write the result of %s: %w", j.ID, err)
 		}
 		stored, err := w.conn.Last(ctx, broker.ResultsStream, broker.ResultSubject(j.Task, j.ID))
@@ -81,12 +95,38 @@ func (w *writer) write(ctx context.Context, j *job.Job) (instead *broker.Stored,
 			j.Supersedes = 0
 		case err != nil:
 			return nil, fmt.Errorf("read the result of %s back: %w", j.ID, err)
+		case isAmong(append(tried, m.Data), stored.Data):
+			r.Late = !r.Deadline.IsZero() && stored.At.After(r.Deadline)
+			w.m.count(r)
+			return nil, nil
 		case broker.RunOf(stored.Header) >= j.Run:
 			return stored, nil
 		default:
 			j.Supersedes = stored.Sequence
 		}
 	}
+}
+
+func (w *writer) try(ctx context.Context, m *nats.Msg, last uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, tryFor)
+	defer cancel()
+	// What is published without a connection is sent, as it is, when there is one again.
+	for !w.conn.NC.IsConnected() {
+		pause := time.NewTimer(connectPause)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return context.Cause(ctx)
+		}
+	}
+	_, err := w.conn.PublishExpecting(ctx, m, last)
+	return err
+}
+
+// isAmong reports whether what is stored is one of this process's own tries.
+func isAmong(tried [][]byte, stored []byte) bool {
+	return slices.ContainsFunc(tried, func(own []byte) bool { return bytes.Equal(own, stored) })
 }
 
 // keepLate keeps a job whose real answer came after the deadline's, so that it can be replayed.

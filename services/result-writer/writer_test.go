@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
 	"spillway/pkg/broker"
@@ -114,4 +115,81 @@ func TestALateAnswerIsKeptForAReplayAndFeedsTheCache(t *testing.T) {
 	if r, _ := stored(t, conn); string(r.Output) != `"canned"` {
 		t.Errorf("stored %s", r.Output)
 	}
+}
+
+// A result that could not be stored for a while tells the time at which it was, not that at which it was made.
+func TestAResultThatIsStoredAfterItsDeadlineSaysSoAndIsCounted(t *testing.T) {
+	t.Parallel()
+	conn := brokertest.Connect(t, brokertest.Server(t).URL())
+	brokertest.Ensure(t, conn, stage.Topology([]stage.Definition{Definition()}, broker.DefaultSizing()))
+	link := brokertest.Proxy(t, conn.NC.ConnectedUrl())
+	registry := prometheus.NewRegistry()
+	h, err := newWriter(&stage.Env{
+		Conn: brokertest.Connect(t, link.URL()), Log: zerolog.Nop(), Metrics: registry,
+		Tasks: &task.Set{Tasks: map[string]*task.Task{"toy": {Name: "toy"}}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	link.Cut()
+	j := ended(1, 0, job.Succeeded, `"one"`)
+	j.Deadline = time.Now().Add(500 * time.Millisecond).UTC()
+	done := make(chan error, 1)
+	go func() { done <- h.Handle(t.Context(), j) }()
+	brokertest.Eventually(t, 10*time.Second, "the deadline passes", func() bool { return time.Since(j.Deadline) > 1500*time.Millisecond })
+	link.Heal()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	s, err := conn.Last(t.Context(), broker.ResultsStream, broker.ResultSubject("toy", "a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, _ := stored(t, conn); !s.At.After(j.Deadline) || !r.Late {
+		t.Errorf("stored %s after its deadline, late %v", s.At.Sub(j.Deadline), r.Late)
+	}
+	if n := missed(t, registry); n != 1 {
+		t.Errorf("%g misses are counted", n)
+	}
+}
+
+// The acknowledgement of a write may be lost: what is found then is the process's own result.
+func TestAWriteWhoseAcknowledgementWasLostIsCountedOnce(t *testing.T) {
+	t.Parallel()
+	conn, h := bench(t)
+	registry := prometheus.NewRegistry()
+	w := h.(*writer)
+	w.m = newMetrics(registry)
+	j := ended(1, 0, job.Succeeded, `"one"`)
+	j.Deadline = time.Now().Add(-time.Second).UTC()
+	if err := h.Handle(t.Context(), j); err != nil {
+		t.Fatal(err)
+	}
+	s, err := conn.Last(t.Context(), broker.ResultsStream, broker.ResultSubject("toy", "a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !isAmong([][]byte{[]byte("else"), s.Data}, s.Data) || isAmong([][]byte{[]byte("else")}, s.Data) {
+		t.Error("an own try is not known again")
+	}
+	if err := h.Handle(t.Context(), ended(1, 0, job.Succeeded, `"one"`)); !isElsewhere(err) {
+		t.Errorf("again: %v", err)
+	}
+	if n := missed(t, registry); n != 1 {
+		t.Errorf("%g misses are counted", n)
+	}
+}
+
+func missed(t *testing.T, registry *prometheus.Registry) float64 {
+	t.Helper()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "spillway_deadlines_missed_total" {
+			return f.GetMetric()[0].GetCounter().GetValue()
+		}
+	}
+	return 0
 }
