@@ -7,6 +7,9 @@
 // model, complete, valid against schema and rules, of an input that did not bypass the cache. A late answer,
 // whose run had ended with a stand-in, is kept too.
 //
+// Who looks trusts nobody: an entry of another task, tenant or version of the messages, or with an output that does
+// not satisfy the schema, is not served, whatever its key.
+//
 // The key (task.CacheKey) hashes the tenant, the canonical input, the session, and all that shapes an answer:
 // prompt, model and where it is called, parameters, schema, rules, context. So a changed task finds nothing of
 // what it answered before, and a tenant nothing of another's. An answer on which two versions of a task worked,
