@@ -20,6 +20,8 @@ import (
 	"spillway/pkg/broker/brokertest"
 	"spillway/pkg/drill"
 	"spillway/pkg/fakellm"
+	"spillway/pkg/fate"
+	"spillway/pkg/job"
 	"spillway/pkg/stage"
 	"spillway/pkg/task"
 	"spillway/services"
@@ -101,7 +103,8 @@ type asked struct {
 	} `json:"metadata"`
 }
 
-// pipe answers requests in place of a pipeline: each is put to the provider, and then answered as answer has it.
+// pipe answers requests in place of a pipeline, as answer has it. The one that goes first is put to the
+// provider, and one while it answers 429.
 func (s *scene) pipe(answer func(asked)) {
 	s.t.Helper()
 	_, err := s.conn.NC.Subscribe(broker.AllRequests, func(m *nats.Msg) {
@@ -113,6 +116,9 @@ func (s *scene) pipe(answer func(asked)) {
 		if a.Number = a.Metadata.Drill; a.Number < 0 {
 			s.call(string(a.Input))
 			return
+		}
+		if a.Number == s.options.Requests/3 {
+			s.call(string(a.Input))
 		}
 		answer(a)
 	})
@@ -142,12 +148,50 @@ func (s *scene) call(text string) {
 	resp.Body.Close()
 }
 
-// result writes a result as result-writer does, but for what the test makes of it.
-func (s *scene) result(id string, number int, of, status string, more string) {
-	body := fmt.Sprintf(`{"id":%q,"status":%q,"source":"model","output":{"says":"[nonce:%s]"},"metadata":{"drill":%d}%s}`, id, status, fakellm.Nonce(of), number, more)
-	if err := s.conn.NC.Publish(broker.WriteSubject("toy", id), []byte(body)); err != nil {
+// again answers replays in place of a pipeline.
+func (s *scene) again(answer func(id string)) {
+	s.t.Helper()
+	_, err := s.conn.NC.Subscribe(broker.AllReplays, func(m *nats.Msg) { answer(broker.Token(m.Subject, 2)) })
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// bury keeps a dead letter of a first run.
+func (s *scene) bury(a asked) {
+	body, err := json.Marshal(job.Letter{V: job.Version, Stage: "inference", Code: fate.Internal, Job: &job.Job{V: job.Version, ID: a.ID, Task: "toy", Run: 1, Input: a.Input}})
+	if err == nil {
+		err = s.conn.NC.Publish(broker.DeadSubject("inference", "toy", a.ID), body)
+	}
+	if err != nil {
 		s.t.Error(err)
 	}
+}
+
+// result writes a result as result-writer does, but for what the test makes of it.
+func (s *scene) result(id string, number int, of, status string, more string) {
+	s.resultOf(1, id, number, of, status, more)
+}
+
+func (s *scene) resultOf(run int, id string, number int, of, status string, more string) {
+	body := fmt.Sprintf(`{"id":%q,"status":%q,"source":"model","output":{"says":"[nonce:%s]"},"metadata":{"drill":%d}%s}`, id, status, fakellm.Nonce(of), number, more)
+	m := &nats.Msg{Subject: broker.WriteSubject("toy", id), Data: []byte(body), Header: nats.Header{broker.RunHeader: {fmt.Sprint(run)}}}
+	if err := s.conn.NC.PublishMsg(m); err != nil {
+		s.t.Error(err)
+	}
+}
+
+// faults runs the drill and returns what it holds against the pipeline.
+func (s *scene) faults() (*drill.Report, string) {
+	s.t.Helper()
+	r, err := s.drill(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if found := r.Faults(); r.OK() != (len(found) == 0) {
+		s.t.Errorf("OK is %v with the faults %q", r.OK(), found)
+	}
+	return r, strings.Join(r.Faults(), "; ")
 }
 
 func TestTheDrillFindsEachWayInWhichAPromiseIsBroken(t *testing.T) {
@@ -186,11 +230,141 @@ func TestTheDrillFindsEachWayInWhichAPromiseIsBroken(t *testing.T) {
 	if r.All != want || r.OK() || r.OwnBy != "nonce" {
 		t.Errorf("got  %+v\nwant %+v\n%v", r.All, want, r.Examples)
 	}
+	if got := strings.Join(r.Faults(), "; "); got != "1 lost; 2 late; 2 given another's answer; 2 answered twice; 1 without a live answer have no dead letter to replay (keep_degraded)" {
+		t.Error(got)
+	}
 	if len(r.Examples) == 0 || r.Replay.Owed != 1 || r.Replay.NotKept != 1 {
 		t.Errorf("%v, %+v", r.Examples, r.Replay)
 	}
 	if got := s.provider.Counts().Calls; got != 0 {
 		t.Errorf("the provider was not reset: it counts %d calls", got)
+	}
+}
+
+func TestANightOfWhichNothingIsAcknowledgedBreaksThePromise(t *testing.T) {
+	t.Parallel()
+	s := setup(t, 30)
+	full := make(chan struct{}) // closed once the stream of requests takes nothing more
+	_, err := s.conn.NC.Subscribe(broker.AllRequests, func(m *nats.Msg) {
+		var a asked
+		if err := json.Unmarshal(m.Data, &a); err != nil || a.Metadata.Drill >= 0 {
+			return
+		}
+		stream, err := s.conn.JS.Stream(t.Context(), broker.RequestsStream)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		config := stream.CachedInfo().Config
+		config.MaxMsgs = 1
+		if _, err := s.conn.JS.UpdateStream(t.Context(), config); err != nil {
+			t.Error(err)
+		}
+		close(full)
+		s.call(string(a.Input))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, faults := s.faults()
+	<-full
+	if r.All.Acknowledged != 0 || r.NotTaken == "" || faults != "no request was acknowledged; the provider failed no call, so that no outage was rehearsed" {
+		t.Errorf("%d acknowledged, %q, %q", r.All.Acknowledged, r.NotTaken, faults)
+	}
+}
+
+func TestANightOfWhichAllIsRejectedBreaksThePromise(t *testing.T) {
+	t.Parallel()
+	s := setup(t, 20)
+	s.pipe(func(a asked) {
+		s.result(a.ID, a.Number, string(a.Input), "rejected", `,"error":{"code":"input_invalid","message":"x"}`)
+	})
+	if r, faults := s.faults(); r.All.Rejected != 20 || faults != "no request was answered" {
+		t.Errorf("%+v, %q", r.All, faults)
+	}
+}
+
+func TestOneThatFailsAndSaysWhyAndIsReplayedBreaksNoPromise(t *testing.T) {
+	t.Parallel()
+	s := setup(t, 20)
+	failed := make(chan asked, 1)
+	s.pipe(func(a asked) {
+		if a.Number != 5 {
+			s.result(a.ID, a.Number, string(a.Input), "succeeded", "")
+			return
+		}
+		s.bury(a)
+		s.result(a.ID, a.Number, string(a.Input), "failed", `,"error":{"code":"internal","message":"x"}`)
+		failed <- a
+	})
+	s.again(func(id string) {
+		a := <-failed
+		s.resultOf(2, id, a.Number, string(a.Input), "succeeded", "")
+	})
+	if r, faults := s.faults(); r.All.Failed != 1 || r.Replay.Answered != 1 || faults != "" {
+		t.Errorf("%+v, %+v, %q", r.All, r.Replay, faults)
+	}
+}
+
+func TestAReplayBreaksThePromiseAsARequestDoes(t *testing.T) {
+	t.Parallel()
+	s := setup(t, 20)
+	failed := map[string]asked{}
+	ready := make(chan struct{})
+	s.pipe(func(a asked) {
+		switch {
+		case a.Number < 4:
+			s.bury(a)
+			failed[a.ID] = a
+			s.result(a.ID, a.Number, string(a.Input), "failed", `,"error":{"code":"internal","message":"x"}`)
+		default:
+			s.result(a.ID, a.Number, string(a.Input), "succeeded", "")
+		}
+		if a.Number == 19 {
+			close(ready)
+		}
+	})
+	s.again(func(id string) {
+		<-ready
+		switch a := failed[id]; a.Number {
+		case 0:
+			s.resultOf(2, id, a.Number, string(a.Input), "succeeded", "")
+		case 1:
+			s.resultOf(2, id, a.Number, "another's input", "succeeded", "")
+		case 2:
+			s.resultOf(2, id, a.Number, string(a.Input), "failed", `,"error":{"code":"internal","message":"again"}`)
+		default: // lost
+		}
+	})
+	if r, faults := s.faults(); r.Replay.Answered != 1 || faults != "1 lost; 1 given another's answer; 3 have no live answer after the replay either" {
+		t.Errorf("%+v, %q", r.Replay, faults)
+	}
+}
+
+func TestAnAnswerWithoutANonceIsNotItsOwnWhereOthersHaveOne(t *testing.T) {
+	t.Parallel()
+	s := setup(t, 20)
+	s.pipe(func(a asked) {
+		if a.Number != 7 {
+			s.result(a.ID, a.Number, string(a.Input), "succeeded", "")
+			return
+		}
+		body := fmt.Sprintf(`{"id":%q,"status":"succeeded","source":"model","output":{"says":"what"},"metadata":{"drill":7}}`, a.ID)
+		if err := s.conn.NC.Publish(broker.WriteSubject("toy", a.ID), []byte(body)); err != nil {
+			t.Error(err)
+		}
+	})
+	if r, faults := s.faults(); r.All.Foreign != 1 || faults != "1 given another's answer" {
+		t.Errorf("%+v, %q", r.All, faults)
+	}
+}
+
+func TestANightInWhichTheProviderFailsNoCallRehearsesNothing(t *testing.T) {
+	t.Parallel()
+	s := setup(t, 2) // none of them while it fails
+	s.pipe(func(a asked) { s.result(a.ID, a.Number, string(a.Input), "succeeded", "") })
+	if _, faults := s.faults(); faults != "the provider failed no call, so that no outage was rehearsed" {
+		t.Error(faults)
 	}
 }
 

@@ -69,9 +69,6 @@ type Endings struct {
 // Degraded is the sum of the rungs.
 func (e *Endings) Degraded() int { return e.Cache + e.Model + e.Canned }
 
-// OK reports whether each request has one result of its own in time.
-func (e *Endings) OK() bool { return e.Lost+e.Late+e.Foreign+e.Repeated == 0 }
-
 func (e *Endings) add(o *Endings) {
 	e.Acknowledged += o.Acknowledged
 	e.Live += o.Live
@@ -128,8 +125,65 @@ type Replay struct {
 	Endings  Endings `json:"endings"`
 }
 
-// OK reports whether nothing went wrong that must never go wrong.
-func (r *Report) OK() bool { return r.All.OK() && r.Replay.Endings.OK() }
+// OK reports whether the promise was kept and the night was one: Faults finds nothing.
+func (r *Report) OK() bool { return len(r.Faults()) == 0 }
+
+// Faults say what must never be, and what of the night did not take place. A request that failed and says why
+// is none, unless all did. Of a drill that was cut short they say only what went wrong until then.
+func (r *Report) Faults() []string {
+	var all []string
+	for _, f := range []struct {
+		n    int
+		what string
+	}{
+		{r.All.Lost + r.Replay.Endings.Lost, "lost"},
+		{r.All.Late + r.Replay.Endings.Late, "late"},
+		{r.All.Foreign + r.Replay.Endings.Foreign, "given another's answer"},
+		{r.All.Repeated + r.Replay.Endings.Repeated, "answered twice"},
+	} {
+		if f.n > 0 {
+			all = append(all, fmt.Sprintf("%d %s", f.n, f.what))
+		}
+	}
+	if !r.Cut {
+		all = append(all, r.shortfalls()...)
+	}
+	return all
+}
+
+// shortfalls say what a whole night must have had.
+func (r *Report) shortfalls() []string {
+	var all []string
+	e, p := &r.All, &r.Replay
+	switch {
+	case e.Acknowledged == 0:
+		all = append(all, "no request was acknowledged")
+	case e.Acknowledged < r.Requests:
+		all = append(all, fmt.Sprintf("%d of %d requests were not acknowledged", r.Requests-e.Acknowledged, r.Requests))
+	}
+	if e.Acknowledged > 0 && e.Live+e.Degraded() == 0 {
+		all = append(all, "no request was answered")
+	}
+	if p.NotKept > 0 {
+		all = append(all, fmt.Sprintf("%d without a live answer have no dead letter to replay (keep_degraded)", p.NotKept))
+	}
+	if missing := p.Owed - p.NotKept - p.Answered; missing > 0 {
+		all = append(all, fmt.Sprintf("%d have no live answer after the replay either", missing))
+	}
+	if r.failingCalls() == 0 {
+		all = append(all, "the provider failed no call, so that no outage was rehearsed")
+	}
+	return all
+}
+
+// failingCalls are those that arrived at a model while it failed.
+func (r *Report) failingCalls() int {
+	n := 0
+	for i := range r.Models {
+		n += r.Models[i].Calls
+	}
+	return n
+}
 
 // Answered counts the requests that have a live answer of their own in the end.
 func (r *Report) Answered() int { return r.All.Live + r.Replay.Answered }

@@ -2,6 +2,7 @@ package fallback
 
 import (
 	"context"
+	"errors"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -33,7 +34,11 @@ func (f *fallback) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		f.log.Error().Err(err).Msg("the deadline index falls behind, reading all anew")
+		if errors.Is(err, errBack) {
+			f.log.Info().Msg("reading the deadline index anew")
+		} else {
+			f.log.Error().Err(err).Msg("the deadline index falls behind, reading all anew")
+		}
 		again := time.NewTimer(time.Second)
 		select {
 		case <-again.C:
@@ -88,7 +93,7 @@ func (f *fallback) keepDeadline(ctx context.Context, e entry) {
 	defer func() {
 		if v := recover(); v != nil {
 			f.log.Error().Str("job", e.id).Str("stack", string(debug.Stack())).Msgf("answering at the deadline panicked, trying again: %v", v)
-			f.index.add(e.id, int(e.run), time.Now().Add(panickedAgain))
+			f.retry(e, panickedAgain)
 		}
 	}()
 	err := f.answerOverdue(try, e)
@@ -96,12 +101,24 @@ func (f *fallback) keepDeadline(ctx context.Context, e entry) {
 		return
 	}
 	f.log.Warn().Err(err).Str("job", e.id).Msg("deadline not answered yet, trying again")
-	f.index.add(e.id, int(e.run), time.Now().Add(triedAgain))
+	if e.run == anyRun {
+		f.retry(e, panickedAgain) // its marker may be unreadable for ever
+		return
+	}
+	f.retry(e, triedAgain)
+}
+
+func (f *fallback) retry(e entry, after time.Duration) {
+	e.answerBy = nanoseconds(time.Now().Add(after))
+	f.index.put(e)
 }
 
 // answerOverdue gives a run without a result its answer, from what the marker knows of it.
 func (f *fallback) answerOverdue(ctx context.Context, e entry) error {
 	m, _, err := f.conn.Marker(ctx, e.id)
+	if isNotFound(err) && e.run == anyRun {
+		return nil // it may have been long over
+	}
 	if isNotFound(err) {
 		f.m.markersLost.Inc()
 		f.log.Error().Str("job", e.id).Int32("run", e.run).Msg("a marker is gone before its deadline: the bound of the markers is too small")
@@ -113,10 +130,35 @@ func (f *fallback) answerOverdue(ctx context.Context, e entry) error {
 	if m.Run > int(e.run) {
 		return nil // a newer run has an entry of its own
 	}
+	if f.isPutBack(e, m) {
+		return nil
+	}
 	run, err := f.conn.ResultRun(ctx, m.Task, m.ID)
 	if err != nil || run >= m.Run {
 		return err
 	}
+	if e.unsure {
+		f.m.unknown.Inc()
+		f.log.Warn().Str("job", m.ID).Str("task", m.Task).Int("run", m.Run).
+			Msg("deadline reached, and a result may be kept no longer, so none is written: the bound of the results is too small")
+		return nil
+	}
+	return f.standIn(ctx, m)
+}
+
+// isPutBack makes a run wait on whose marker has its time clearly ahead: what the index was told was wrong,
+// or nothing. A time that no run can have is not waited for.
+func (f *fallback) isPutBack(e entry, m *job.Marker) bool {
+	if ahead := time.Until(m.AnswerBy); ahead <= time.Second || ahead > farthest {
+		return false
+	}
+	e.run, e.answerBy = int32(m.Run), nanoseconds(m.AnswerBy)
+	f.index.put(e)
+	return true
+}
+
+// standIn hands in what the ladder has for a run that is overdue.
+func (f *fallback) standIn(ctx context.Context, m *job.Marker) error {
 	late := time.Now().After(m.Deadline)
 	j := f.overdue(ctx, m)
 	f.m.overdue.WithLabelValues(string(j.Outcome.Status)).Inc()
@@ -136,11 +178,8 @@ func (f *fallback) overdue(ctx context.Context, m *job.Marker) *job.Job {
 			switch {
 			case rung.Kind == task.RungCache:
 				outcome, detail = f.fromCache(ctx, j, t, rung)
-			case rung.Kind == task.RungCanned && m.Canned > 0 && m.TaskVersion == t.Version:
-				f.answer(j, t, cannedOutcome(t, m.Canned))
-				outcome, detail = rungTaken, ""
 			case rung.Kind == task.RungCanned:
-				outcome, detail = rungMissed, "no canned answer was chosen"
+				outcome, detail = f.fromChosen(j, t, m)
 			}
 			j.Record(job.Event{Kind: job.KindRung, Stage: broker.Fallback, At: time.Now().UTC(), Rung: rung.Kind, Model: rung.Model, Outcome: outcome, Detail: detail})
 			if outcome == rungTaken {
@@ -150,4 +189,18 @@ func (f *fallback) overdue(ctx context.Context, m *job.Marker) *job.Job {
 	}
 	j.Fail(fate.Deadline, j.Trouble.Message+"; the job is kept where it is stuck and becomes a dead letter there", "")
 	return j
+}
+
+// fromChosen answers with the canned answer that was chosen at admission. The number that another version of
+// the task chose may mean another answer here; the last one is for every input.
+func (f *fallback) fromChosen(j *job.Job, t *task.Task, m *job.Marker) (outcome, detail string) {
+	n := m.Canned
+	if m.TaskVersion != t.Version {
+		n, detail = len(t.Canned), "chosen by another version of the task; the answer for everything else"
+	}
+	if n == 0 {
+		return rungMissed, "no canned answer was chosen"
+	}
+	f.answer(j, t, cannedOutcome(t, n))
+	return rungTaken, detail
 }

@@ -22,10 +22,18 @@
 // run wins (TestAStuckJobIsAnsweredBeforeItsDeadline).
 //
 // At a start, results are read first, then markers, while those that are in are answered already; /readyz
-// waits for the last one. A marker from before the oldest result that is still kept says nothing: its run
+// waits for the last one. So it is after each reconnect, as a server that lost power may have given the sequences
+// of what it lost to others (TestWhatTookThePlaceOfALostTailIsWatched); answering goes on meanwhile.
+//
+// A marker from before the oldest result that is still kept says nothing, once its time has come: its run
 // ended, in all likelihood, and is not answered again (TestARunWhoseResultIsNoLongerKeptIsNotAnsweredAgain).
-// So results must be kept as long as the longest deadline for every deadline to be watched after a restart.
-// One that is not is told, late, by the stage that takes the job up.
+// One whose time is ahead is watched. When results leave by their age, which is a day or more, it cannot have
+// lost one, and is answered as ever. When they leave by the stream's bound it may have: then, at its time, no
+// second result is written, and spillway_deadlines_unknown_total counts it
+// (TestARunWhoseResultMayHaveLeftIsCountedAndNotAnswered). So the bound of the results must hold a day of them for
+// every deadline to be kept after a restart. One that is not is told, late, by the stage that takes the job up.
+//
+// A time in a marker that no run can have is not believed (TestATimeThatNoRunCanHaveIsNotBelieved).
 //
 // # Replay
 //

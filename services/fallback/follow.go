@@ -20,22 +20,37 @@ import (
 const (
 	// longestRun is how far back a marker can be whose run has not ended.
 	longestRun = 25 * time.Hour
+	// longestDeadline is what a task may allow a run at most.
+	longestDeadline = 24 * time.Hour
+	// farthest is how far from its marker's time a run's answer-by can be: twice that, for clocks that differ.
+	farthest = 2 * longestDeadline
 	// followPulse is how soon a dead leader is noticed by the consumers that the index follows.
 	followPulse = time.Second
 	// followAtOnce is how many messages are on their way from the server: they are headers only.
 	followAtOnce = 10_000
 	// quietFor ends the wait for what was stored at the start: the rest was deleted meanwhile.
 	quietFor = 5 * time.Second
-	// anewEvery is how often the streams are looked at for a new beginning, beside each reconnect.
+	// anewEvery is how often the streams are looked at for a new beginning.
 	anewEvery = 10 * time.Second
 )
 
 // errAnew is a stream whose sequences began anew, so that what comes next is not what follows.
 var errAnew = errors.New("the stream was made anew, or has lost its end")
 
+// errBack is a connection that was away.
+var errBack = errors.New("connected again")
+
 // follow reads which runs have results, then which runs there are, and keeps following both until ctx ends.
 // The order keeps the heap small at a start with many kept results: only runs without one enter it.
 func (f *fallback) follow(ctx context.Context) error {
+	back := make(chan struct{}, 1)
+	remove := f.conn.OnReconnect(func() {
+		select {
+		case back <- struct{}{}:
+		default:
+		}
+	})
+	defer remove()
 	since := time.Now().Add(-longestRun)
 	results := newSeen()
 	told, err := f.consume(ctx, broker.ResultsStream, true, since, func(m jetstream.Msg) error {
@@ -48,17 +63,14 @@ func (f *fallback) follow(ctx context.Context) error {
 		return err
 	}
 	defer told.stop()
-	known, err := f.resultsKnownSince(ctx)
+	kept, err := f.resultsKept(ctx)
 	if err != nil {
 		return err
 	}
-	if known.After(since) {
-		since = known
-	}
 	markers, err := f.consume(ctx, broker.AdmittedStream, f.areMarkersLabelled(ctx), since, func(m jetstream.Msg) error {
-		id, run, answerBy, err := f.readMarker(ctx, m)
-		if err == nil && results.run(id) < run {
-			f.index.add(id, run, answerBy)
+		e, at, err := f.readMarker(ctx, m)
+		if kept.isWatched(&e, at) && results.run(e.id) < int(e.run) {
+			f.index.put(e)
 		}
 		return err
 	})
@@ -69,29 +81,54 @@ func (f *fallback) follow(ctx context.Context) error {
 	results.forget()
 	f.index.complete.Store(true)
 	f.log.Debug().Int("unfinished", f.index.size()).Msg("deadline index is complete")
-	return f.watchTails(ctx, told, markers)
+	return f.watchTails(ctx, back, told, markers)
 }
 
-// resultsKnownSince is the time from which on all results are kept. Whether a run that was admitted earlier
-// has ended cannot be known any more, and nearly all have: to answer them would tell their clients a second
-// result. One that is still stuck is answered when a stage takes it up.
-func (f *fallback) resultsKnownSince(ctx context.Context) (time.Time, error) {
+// kept says of which runs every result can still be read.
+type kept struct {
+	// since is the time from which on all results are kept.
+	since time.Time
+	// sure is the time from which on a run whose deadline is ahead cannot have lost one. It is not since when
+	// results leave by their age alone: such a run is younger than any that left.
+	sure time.Time
+}
+
+// isWatched reports whether the run of a marker from at is to be answered at its time, and notes when that can
+// not be known. Of those whose results may have left, nearly all that had their time have ended: to answer them
+// would tell their clients a second result. One that is still stuck is answered when a stage takes it up.
+func (k kept) isWatched(e *entry, at time.Time) bool {
+	e.unsure = at.Before(k.sure)
+	return e.run > 0 && (e.run == anyRun || !at.Before(k.since) || e.answerBy > time.Now().UnixNano())
+}
+
+// resultsKept asks the stream of the results.
+func (f *fallback) resultsKept(ctx context.Context) (kept, error) {
 	s, err := f.conn.JS.Stream(ctx, broker.ResultsStream)
 	if err != nil {
-		return time.Time{}, fmt.Errorf("look at %s: %w", broker.ResultsStream, err)
+		return kept{}, fmt.Errorf("look at %s: %w", broker.ResultsStream, err)
 	}
-	state, config := s.CachedInfo().State, s.CachedInfo().Config
-	var since time.Time
+	return keptOf(s.CachedInfo(), time.Now()), nil
+}
+
+func keptOf(info *jetstream.StreamInfo, now time.Time) kept {
+	state, config := info.State, info.Config
+	var k kept
 	if config.MaxAge > 0 {
-		since = time.Now().Add(-config.MaxAge + config.MaxAge/1000) // the server's clock may differ
+		k.since = now.Add(-config.MaxAge + config.MaxAge/1000) // the server's clock may differ
+	}
+	if config.MaxAge < longestDeadline { // with none, since is the beginning
+		k.sure = k.since
 	}
 	// A stream near its bound has dropped its oldest, or is about to.
 	full := config.MaxBytes > 0 && state.Bytes >= uint64(config.MaxBytes)/10*9 ||
 		config.MaxMsgs > 0 && state.Msgs >= uint64(config.MaxMsgs)/10*9
-	if full && state.FirstTime.After(since) {
-		since = state.FirstTime
+	if full && state.FirstTime.After(k.since) {
+		k.since = state.FirstTime
 	}
-	return since, nil
+	if full && state.FirstTime.After(k.sure) {
+		k.sure = state.FirstTime
+	}
+	return k
 }
 
 // areMarkersLabelled looks at the oldest marker: an earlier version wrote them without headers.
@@ -104,26 +141,52 @@ func (f *fallback) areMarkersLabelled(ctx context.Context) bool {
 	return ok
 }
 
-// readMarker takes from a marker's headers, or else from its body, when the run is to be answered. Run 0: the
-// marker is gone.
-func (f *fallback) readMarker(ctx context.Context, m jetstream.Msg) (id string, run int, answerBy time.Time, err error) {
-	id = broker.Token(m.Subject(), 2)
-	if run, answerBy, ok := broker.AnswerBy(m.Headers()); ok {
-		return id, run, answerBy, nil
+// readMarker takes from a marker's headers, or else from its body, when the run is to be answered, and tells
+// when the marker was stored. Run 0: the marker is gone. One that cannot be read now is due at once, which
+// reads it again.
+func (f *fallback) readMarker(ctx context.Context, m jetstream.Msg) (e entry, at time.Time, err error) {
+	e.id = broker.Token(m.Subject(), 2)
+	md, err := m.Metadata()
+	if err != nil {
+		return e, at, fmt.Errorf("a marker without a place in its stream, its deadline is not watched: %w", err)
+	}
+	at = md.Timestamp
+	run, answerBy, ok := broker.AnswerBy(m.Headers())
+	if ok && isNear(answerBy, at) {
+		e.run, e.answerBy = int32(run), nanoseconds(answerBy)
+		return e, at, nil
+	}
+	if ok {
+		f.log.Error().Str("job", e.id).Time("answer_by", answerBy).Msg("a marker's header has a time that no run can have, reading the marker")
+	}
+	marker, err := f.wholeMarker(ctx, e.id, m.Data())
+	switch {
+	case isNotFound(err):
+		return e, at, nil
+	case err != nil:
+		e.run = anyRun
+		return e, at, fmt.Errorf("a marker cannot be read yet, trying again: %w", err)
+	}
+	answerBy = marker.AnswerBy
+	if !isNear(answerBy, at) {
+		f.log.Error().Str("job", e.id).Time("answer_by", answerBy).Msg("a marker has a time that no run can have, taking the longest deadline")
+		answerBy = at.Add(longestDeadline)
+	}
+	e.run, e.answerBy = int32(marker.Run), nanoseconds(answerBy)
+	return e, at, nil
+}
+
+// isNear reports whether a run whose marker is from at can have to be answered by t.
+func isNear(t, at time.Time) bool { return t.Sub(at).Abs() <= farthest }
+
+// wholeMarker is the marker in data; of a message that came without it, the one that is stored.
+func (f *fallback) wholeMarker(ctx context.Context, id string, data []byte) (*job.Marker, error) {
+	if len(data) == 0 {
+		marker, _, err := f.conn.Marker(ctx, id)
+		return marker, err
 	}
 	marker := &job.Marker{}
-	if len(m.Data()) > 0 {
-		err = json.Unmarshal(m.Data(), marker)
-	} else {
-		marker, _, err = f.conn.Marker(ctx, id)
-	}
-	if isNotFound(err) {
-		return id, 0, time.Time{}, nil
-	}
-	if err != nil {
-		return id, 0, time.Time{}, fmt.Errorf("a marker cannot be read, its deadline is not watched: %w", err)
-	}
-	return id, marker.Run, marker.AnswerBy, nil
+	return marker, json.Unmarshal(data, marker)
 }
 
 // tail is the end of a stream that is followed.
@@ -199,33 +262,33 @@ func (f *fallback) untilCaught(ctx context.Context, caught <-chan struct{}, hand
 	}
 }
 
-// watchTails returns when ctx ends, or errAnew. A server that lost power may give sequences anew, and so does
-// a stream that was made anew: a consumer that goes on after its last one would hear nothing of them.
-func (f *fallback) watchTails(ctx context.Context, tails ...*tail) error {
-	again := make(chan struct{}, 1)
-	remove := f.conn.OnReconnect(func() {
-		select {
-		case again <- struct{}{}:
-		default:
-		}
-	})
-	defer remove()
+// isCut reports whether the stream was made anew, or has lost its end: a consumer that goes on after its last
+// sequence would hear nothing of those that are given again.
+func (t *tail) isCut(info *jetstream.StreamInfo, last uint64) bool {
+	return !info.Created.Equal(t.created) || info.State.LastSeq < last
+}
+
+// watchTails returns when ctx ends, or why all is to be read anew. After each reconnect it is: a server that
+// lost power may have lost its last messages and have given their sequences to others meanwhile, so that
+// nothing can be seen of it.
+func (f *fallback) watchTails(ctx context.Context, back <-chan struct{}, tails ...*tail) error {
 	tick := time.NewTicker(anewEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-again:
+		case <-back:
+			return errBack
 		case <-tick.C:
 		}
 		for _, t := range tails {
-			last := t.last.Load()
+			last := t.last.Load() // before the look: it grows
 			s, err := f.conn.JS.Stream(ctx, t.name)
 			if err != nil {
 				continue // it is looked at again soon
 			}
-			if info := s.CachedInfo(); !info.Created.Equal(t.created) || info.State.LastSeq < last {
+			if t.isCut(s.CachedInfo(), last) {
 				return fmt.Errorf("%w: %s", errAnew, t.name)
 			}
 		}

@@ -2,6 +2,7 @@ package fallback
 
 import (
 	"container/heap"
+	"math"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -42,7 +43,12 @@ type entry struct {
 	answerBy int64 // Unix time in nanoseconds
 	run      int32
 	place    int32 // in the heap
+	// unsure is set when a result of the run may have come and gone before this process could read it.
+	unsure bool
 }
+
+// anyRun is the run of an entry whose marker could not be read yet: whichever is the newest.
+const anyRun = math.MaxInt32
 
 func newIndex(m *metrics) *index {
 	return &index{byID: map[string]*entry{}, wake: make(chan struct{}, 1), m: m, early: map[string]told{}}
@@ -50,24 +56,40 @@ func newIndex(m *metrics) *index {
 
 // add notes a marker. A later run replaces the entry of an earlier one.
 func (x *index) add(id string, run int, answerBy time.Time) {
+	x.put(entry{id: id, run: int32(run), answerBy: nanoseconds(answerBy)})
+}
+
+// nanoseconds is t as Unix time; what they cannot tell is as far away as they can.
+func nanoseconds(t time.Time) int64 {
+	switch {
+	case t.After(time.Unix(0, math.MaxInt64)):
+		return math.MaxInt64
+	case t.Before(time.Unix(0, 0)):
+		return 0
+	}
+	return t.UnixNano()
+}
+
+// put is add for a run of which more is to be said.
+func (x *index) put(e entry) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.isTold(id, run) {
+	if x.isTold(e.id, int(e.run)) {
 		return
 	}
-	if known, ok := x.byID[id]; ok {
-		if known.run < int32(run) {
-			known.run, known.answerBy = int32(run), answerBy.UnixNano()
+	if known, ok := x.byID[e.id]; ok {
+		if known.run < e.run {
+			known.run, known.answerBy, known.unsure = e.run, e.answerBy, e.unsure
 			heap.Fix(&x.queue, int(known.place))
 		}
 	} else {
 		// The id is part of a subject, which need not be kept with it.
-		e := &entry{id: strings.Clone(id), run: int32(run), answerBy: answerBy.UnixNano()}
-		x.byID[e.id] = e
-		heap.Push(&x.queue, e)
+		e.id = strings.Clone(e.id)
+		x.byID[e.id] = &e
+		heap.Push(&x.queue, &e)
 	}
 	x.m.waiting.Set(float64(len(x.queue)))
-	if x.queue[0].id == id {
+	if x.queue[0].id == e.id {
 		select {
 		case x.wake <- struct{}{}:
 		default:
@@ -115,8 +137,8 @@ func (x *index) due(now time.Time, limit int) (runs []entry, next time.Duration)
 	defer x.mu.Unlock()
 	for len(x.queue) > 0 && len(runs) < limit {
 		first := x.queue[0]
-		if wait := time.Duration(first.answerBy - now.UnixNano()); wait > 0 {
-			return runs, min(wait, time.Minute)
+		if first.answerBy > now.UnixNano() {
+			return runs, min(time.Duration(first.answerBy-now.UnixNano()), time.Minute)
 		}
 		heap.Pop(&x.queue)
 		delete(x.byID, first.id)

@@ -64,3 +64,22 @@ func TestALaterRunTakesThePlaceOfAnEarlierOne(t *testing.T) {
 		t.Errorf("due %+v, next %s", runs, next)
 	}
 }
+
+func TestATimeBeyondWhatNanosecondsTellStopsNoOther(t *testing.T) {
+	t.Parallel()
+	for _, far := range []time.Time{time.Date(2262, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2300, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)} {
+		x := newIndex(newMetrics(nil))
+		now := time.Now()
+		x.add("far", 1, far)
+		x.add("due", 1, now.Add(-time.Minute))
+		runs, next := x.due(now, 10)
+		if len(runs) != 1 || runs[0].id != "due" || next != time.Minute {
+			t.Errorf("beside a run of %s: due %+v, next %s", far, runs, next)
+		}
+	}
+	x := newIndex(newMetrics(nil))
+	x.add("long ago", 1, time.Time{})
+	if runs, _ := x.due(time.Now(), 10); len(runs) != 1 {
+		t.Error("a time long ago is not due")
+	}
+}

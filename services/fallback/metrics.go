@@ -9,6 +9,8 @@ type metrics struct {
 	waiting prometheus.Gauge
 	// markersLost are deadlines that could not be kept.
 	markersLost prometheus.Counter
+	// unknown counts the runs of which nobody could say, when their time came, whether they had a result.
+	unknown prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -29,8 +31,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m.markersLost = prometheus.NewCounter(prometheus.CounterOpts{
 		Namespace: "spillway", Name: "markers_lost_total", Help: "Markers that were gone before their run's deadline: the markers' bound is too small. Not zero: act.",
 	})
+	m.unknown = prometheus.NewCounter(prometheus.CounterOpts{
+		Namespace: "spillway", Name: "deadlines_unknown_total", Help: "Runs at whose deadline it could not be known whether they had a result: the results' bound is too small. Not zero: act.",
+	})
 	if reg != nil {
-		reg.MustRegister(m.rungs, m.replays, m.overdue, m.waiting, m.markersLost)
+		reg.MustRegister(m.rungs, m.replays, m.overdue, m.waiting, m.markersLost, m.unknown)
 	}
 	return m
 }

@@ -46,7 +46,7 @@ func (r *orderRate) UnmarshalText(text []byte) error {
 
 // Run orders the replays, or shows what it would order.
 func (c *deadReplayCmd) Run(ctx context.Context, g *globals) error {
-	if err := c.deadPick.check(); err != nil {
+	if err := c.check(); err != nil {
 		return err
 	}
 	if c.Timeout <= 0 {
@@ -69,6 +69,18 @@ func (c *deadReplayCmd) Run(ctx context.Context, g *globals) error {
 		return quiet(c.preview(ctx, g, conn, list))
 	}
 	return quiet(c.replay(ctx, g, conn, list))
+}
+
+// check lets a filter do without --all: unlike what is removed, what is replayed is not gone.
+func (c *deadReplayCmd) check() error {
+	p := c.deadPick
+	switch {
+	case len(p.IDs) == 0 && !p.isEmpty():
+		p.All = true
+	case len(p.IDs) == 0 && !p.All && !p.DryRun:
+		return exit(exitUsage, "name ids, or filters like --degraded or --since 2h, or say --all (--dry-run shows what that is)")
+	}
+	return p.check()
 }
 
 // newestOfEach keeps one letter an id: fallback replays the newest.

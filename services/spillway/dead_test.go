@@ -139,6 +139,7 @@ func TestDeadLettersAreRemoved(t *testing.T) {
 		r.bury(t, "inference", "analyze", fmt.Sprintf("a%d", n), fate.ProviderTimeout, n == 3)
 	}
 	r.spillway(t, "dead", "rm").with(exitUsage, "--all")
+	r.spillway(t, "dead", "rm", "--since=1h").with(exitUsage, "--all")
 	r.spillway(t, "dead", "rm", "a1", "--task=analyze").with(exitUsage, "exclude each other")
 	r.spillway(t, "dead", "rm", "--all").with(exitUsage, "4 dead letters", "--yes")
 	r.spillway(t, "dead", "rm", "--all", "--degraded", "--dry-run").with(exitOK, "a3", "1 dead letter would be removed").without("a1")
@@ -175,7 +176,9 @@ func TestAReplayIsRefusedOrOrderedOnce(t *testing.T) {
 	r.spillway(t, "dead", "replay", "alive").with(exitFailed, "run 1 is under way")
 	r.spillway(t, "dead", "replay", "raw-1").with(exitFailed, "no job with an input")
 	r.spillway(t, "dead", "replay", "unheard-of").with(exitNotFound, "nothing is known")
-	r.spillway(t, "dead", "replay").with(exitUsage, "--all")
+	r.spillway(t, "dead", "replay").with(exitUsage, "--all", "--degraded")
+	r.spillway(t, "dead", "replay", "--rate=20/s", "--wait").with(exitUsage, "--all")
+	r.spillway(t, "dead", "replay", "good", "--since=1h").with(exitUsage, "exclude each other")
 	r.spillway(t, "dead", "replay", "good", "--rate=fast").with(exitUsage, "20/s")
 	r.spillway(t, "dead", "replay", "--all", "--dry-run").
 		with(exitOK, "done  refused", "flying  refused", "raw-1  refused", "1 job would be replayed (their last runs took 3 calls, $0.25000), 3 refused")
@@ -235,6 +238,26 @@ func TestReplaysEndInNewResults(t *testing.T) {
 			t.Errorf("%d dead letters are left", n)
 		}
 		r.spillway(t, "dead", "replay", "--all").with(exitOK, "0 requests")
+	})
+	t.Run("a filter says which, without --all", func(t *testing.T) {
+		fail(t, 2, "u")
+		r.spillway(t, "dead", "replay", "--degraded", "--since=2h", "--rate=20/s").with(exitOK, "0 requests")
+		r.spillway(t, "dead", "replay", "--older-than=1h").with(exitOK, "0 requests")
+		for _, filter := range []string{"--task=bare", "--stage=inference", "--code=provider_refused_request", "--no-degraded"} {
+			r.spillway(t, "dead", "replay", filter, "--since=2h", "--dry-run").with(exitOK, "2 jobs would be replayed")
+		}
+		r.spillway(t, "dead", "replay", "--since=2h", "--wait").with(exitOK, "2 succeeded")
+	})
+	t.Run("as after an outage: those whose client got a degraded answer", func(t *testing.T) {
+		fail(t, 1, "n") // has none
+		r.provider.SetFaults(fakellm.Fault{Kind: fakellm.KindBadRequest})
+		for _, id := range []string{"d0", "d1"} {
+			r.spillway(t, "submit", "analyze", `{"text":"`+id+`"}`, "--id="+id, "--json").with(exitOK, `"status":"degraded"`)
+		}
+		r.provider.SetFaults()
+		brokertest.Eventually(t, 10*time.Second, "the dead letters are there", func() bool { return r.messages(t, broker.DeadStream) == 3 })
+		r.spillway(t, "dead", "replay", "--degraded", "--since=2h", "--rate=20/s", "--wait").with(exitOK, "2 succeeded", "d0", "d1")
+		r.spillway(t, "dead", "rm", "n0").with(exitOK)
 	})
 	t.Run("a run that fails again has its exit code and its event", func(t *testing.T) {
 		fail(t, 1, "f")

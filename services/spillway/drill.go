@@ -31,7 +31,7 @@ type drillIncidentCmd struct {
 	schemasFlag
 	Task     string    `env:"-" help:"Task to rehearse, with its own ladder, timeouts and breakers; default: the first." placeholder:"NAME"`
 	Requests int       `env:"-" help:"Requests of the night." default:"847"`
-	Speed    *float64  `env:"-" help:"How many times as fast the night goes by, and with it deadlines, timeouts, breakers and limits; default: 20, with --nats 1." placeholder:"N"`
+	Speed    *float64  `env:"-" help:"How many times as fast the night goes by, and with it deadlines, timeouts, breakers and limits; default: 20. With --nats only 1." placeholder:"N"`
 	Inputs   string    `env:"-" help:"File with inputs, JSON, one a line; default: those of the task's cases." placeholder:"FILE" type:"path"`
 	Seed     uint64    `env:"-" help:"Varies which inputs are repeated." default:"1"`
 	Rate     orderRate `env:"-" help:"How many replays are ordered a second or a minute; 0: as fast as it goes." default:"50/s" placeholder:"N/s"`
@@ -85,7 +85,7 @@ func (g *globals) judged(r *drill.Report) error {
 	case r.Cut:
 		return exit(exitInterrupted, "the drill was ended before the night was")
 	case !r.OK():
-		return exit(exitFailed, "the promise was not kept: a request was lost, late, given another's answer, or answered twice")
+		return exit(exitFailed, "the promise was not kept: %s", strings.Join(r.Faults(), "; "))
 	}
 	return nil
 }
@@ -104,6 +104,8 @@ func (c *drillIncidentCmd) options(g *globals) (drill.Options, error) {
 		return drill.Options{}, exit(exitUsage, "--nats and --provider go together: the running pipeline, and the simulated provider that it calls")
 	case !(speed >= 1 && speed <= maxDrillSpeed):
 		return drill.Options{}, exit(exitUsage, "--speed is 1 to %d, not %g", maxDrillSpeed, speed)
+	case c.NATS != "" && speed != 1:
+		return drill.Options{}, exit(exitUsage, "--speed is 1 with --nats: the staging pipeline's own timeouts are not compressed, so that in a faster night nothing would be rehearsed")
 	case c.Requests < 1 || c.Requests > drill.MaxRequests:
 		return drill.Options{}, exit(exitUsage, "--requests are 1 to %d, not %d", drill.MaxRequests, c.Requests)
 	}

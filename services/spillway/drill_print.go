@@ -12,10 +12,8 @@ import (
 func (g *globals) printPlan(o *drill.Options, nats string) {
 	g.printf("The night of the incident, rehearsed: task %s, %s requests, a simulated provider.\n", o.Task, thousands(o.Requests))
 	switch {
-	case nats != "" && o.Speed == 1:
-		g.printf("The pipeline is your own, and the night lasts as long as it does: about 20 minutes.\n\n")
 	case nats != "":
-		g.printf("The pipeline is your own, with its own timeouts; the night goes by %s times as fast.\n\n", trim(o.Speed))
+		g.printf("The pipeline is your own, and the night lasts as long as it does: about 20 minutes.\n\n")
 	default:
 		g.printf("Time goes by %s times as fast, for all settings too: %s.\nThe times below are the night's.\n\n", trim(o.Speed), strings.Join(hurried(o), ", "))
 	}
@@ -39,7 +37,7 @@ func hurried(o *drill.Options) []string {
 		{"first_token", first, soon},
 		{"half_open_after", m.Breaker.HalfOpenAfter, quick.Breaker.HalfOpenAfter},
 	} {
-		all = append(all, fmt.Sprintf("%s %s is %s", row.what, short(row.was), short(row.became)))
+		all = append(all, fmt.Sprintf("%s %s is %s", row.what, short(row.was), span(row.became)))
 	}
 	return all
 }

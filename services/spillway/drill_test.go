@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 	"spillway/pkg/broker"
 	"spillway/pkg/broker/brokertest"
+	"spillway/pkg/drill"
 	"spillway/pkg/fakellm"
 	"spillway/services"
 )
@@ -25,6 +27,14 @@ func TestTheDrillRunsAllThatItNeeds(t *testing.T) {
 	if all["acknowledged"] != 60.0 || all["lost"] != 0.0 || report["cut_short"] != false || report["own_by"] != "nonce" || replay["answered"] != replay["owed"] {
 		t.Errorf("%v", report)
 	}
+}
+
+func TestHurriedTimesAreToldInRoundNumbers(t *testing.T) {
+	t.Parallel()
+	c := start(t, "drill", "incident", "--speed=60")
+	c.says("first_token 10s is 167ms")
+	c.cancel()
+	c.wait().with(exitInterrupted)
 }
 
 func TestTheDrillLeavesNothingBehind(t *testing.T) {
@@ -45,12 +55,13 @@ func TestTheDrillLeavesNothingBehind(t *testing.T) {
 func TestADrillThatIsInterruptedSaysWhatItFoundSoFar(t *testing.T) {
 	t.Parallel()
 	r, provider := staging(t)
-	c := r.start(t, "drill", "incident", "--provider="+provider.Root(), "--schemas="+stagingFolder(t, provider), "--requests=50", "--speed=100")
-	if err := provider.Await(t.Context(), func(n fakellm.Counts) bool { return n.Outcomes["429"] > 0 }); err != nil {
+	c := r.start(t, "drill", "incident", "--provider="+provider.Root(), "--schemas="+stagingFolder(t, provider), "--requests=5000")
+	// The first call is that of the request which goes before the night.
+	if err := provider.Await(t.Context(), func(n fakellm.Counts) bool { return n.Calls > 3 }); err != nil {
 		t.Fatal(err)
 	}
 	c.cancel()
-	c.wait().with(exitInterrupted, "acknowledged", "before the night was").without("lost  1")
+	c.wait().with(exitInterrupted, "acknowledged", "before the night was").without("lost  1", "Every one")
 	if counts := provider.Counts(); counts.Calls != 0 {
 		t.Errorf("the provider was not reset: it counts %d calls", counts.Calls)
 	}
@@ -59,9 +70,28 @@ func TestADrillThatIsInterruptedSaysWhatItFoundSoFar(t *testing.T) {
 func TestTheDrillFindsWhatIsLostAndEnds(t *testing.T) {
 	t.Parallel()
 	r, provider := staging(t, broker.ResultWriter)
+	tasks, err := loadTasks(stagingFolder(t, provider), noEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := drill.Options{
+		Conn: brokertest.Connect(t, r.url), Provider: drill.NewProvider(provider.Root()), Tasks: tasks, Task: "toy",
+		Requests: 30, Speed: 100, ReplayRate: 50,
+	}
+	t.Cleanup(o.Provider.Close)
 	began := time.Now()
-	said := r.spillway(t, "drill", "incident", "--provider="+provider.Root(), "--schemas="+stagingFolder(t, provider), "--requests=30", "--speed=100", "--json")
-	said.with(exitFailed, "promise was not kept", `"lost":30`)
+	report, err := drill.Incident(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, said := &buffer{}, &buffer{}
+	g := &globals{cli: newCLI(), getenv: noEnv, stdout: out, stderr: said}
+	if code := g.report(t.Context(), g.judged(report)); code != exitFailed || !strings.Contains(said.String(), "the promise was not kept: 30 lost; no request was answered") {
+		t.Errorf("exit code %d, %s", code, said)
+	}
+	if strings.Contains(out.String(), "Every one") {
+		t.Error(out)
+	}
 	if took := time.Since(began); took > 40*time.Second {
 		t.Errorf("it took %s", took)
 	}
@@ -91,6 +121,7 @@ func TestTheDrillRefusesWhatItCanNotDo(t *testing.T) {
 	t.Parallel()
 	spillway(t, "drill", "incident", "--nats=nats://127.0.0.1:1").with(exitUsage, "--provider")
 	spillway(t, "drill", "incident", "--provider=http://127.0.0.1:1").with(exitUsage, "--nats")
+	spillway(t, "drill", "incident", "--nats=nats://127.0.0.1:1", "--provider=http://127.0.0.1:1", "--speed=100").with(exitUsage, "the staging pipeline's own timeouts are not compressed")
 	spillway(t, "drill", "incident", "--speed=0.5").with(exitUsage, "--speed is 1 to 100")
 	spillway(t, "drill", "incident", "--requests=0").with(exitUsage, "--requests")
 	spillway(t, "drill", "incident", "--rate=soon").with(exitUsage, "a rate is")

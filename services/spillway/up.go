@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
+	"github.com/alecthomas/kong"
 	"github.com/rs/zerolog"
 
 	"spillway/pkg/broker"
@@ -30,6 +32,9 @@ type upCmd struct {
 // Run serves until ctx ends.
 func (c *upCmd) Run(ctx context.Context, g *globals) error {
 	started := time.Now()
+	if err := c.check(g); err != nil {
+		return err
+	}
 	log := g.logger()
 	tasks, err := loadTasks(c.Schemas, g.getenv)
 	if err != nil {
@@ -64,6 +69,25 @@ func (c *upCmd) Run(ctx context.Context, g *globals) error {
 	}
 	defer web.close()
 	return c.serve(ctx, p, screen{g: g, c: c, p: p, conn: conn, url: url, web: web, started: started})
+}
+
+// check refuses flags of the embedded server beside a shared one that only the environment names: a server
+// would be used that nobody on the command line asked for.
+func (c *upCmd) check(g *globals) error {
+	if c.NATS == "" || g.isGiven("nats") {
+		return nil
+	}
+	for _, flag := range []string{"nats-port", "store", "sync"} {
+		if g.isGiven(flag) {
+			return exit(exitUsage, "--%s is of the embedded server, but the environment names a shared one: unset SPILLWAY_NATS, or leave --%s out", flag, flag)
+		}
+	}
+	return nil
+}
+
+// isGiven reports whether a flag stands on the command line.
+func (g *globals) isGiven(flag string) bool {
+	return slices.ContainsFunc(g.parsed.Path, func(p *kong.Path) bool { return p.Flag != nil && p.Flag.Name == flag && !p.Resolved })
 }
 
 // serve runs the pipeline beside the self-check.

@@ -22,7 +22,7 @@ type taskWarmCmd struct {
 	natsFlags
 	schemasFlag
 	Name     string        `arg:"" help:"Name of the task."`
-	File     string        `env:"-" help:"File with one input a line, in JSON; -: standard input. Default: standard input when something is fed to it, else the task's warm.jsonl." placeholder:"FILE"`
+	File     string        `env:"-" help:"File with one input a line, in JSON; -: standard input. Default: the task's warm.jsonl; of a task without one, what is fed to standard input." placeholder:"FILE"`
 	Tenant   string        `help:"Label of the tenant: its requests alone find the answers, unless the task says cache.scope: everyone."`
 	Renew    bool          `env:"-" help:"Call for every input, also for those whose answer is still fresh."`
 	Deadline time.Duration `env:"-" help:"How long an answer may take; default: a day, as for every batch request." placeholder:"1h"`
@@ -81,9 +81,10 @@ func (c *taskWarmCmd) check(t *task.Task) error {
 }
 
 // inputs are the lines to be answered, where they are from, and how many there are; total -1: not known yet.
+// Standard input does not go before warm.jsonl: a pipe that a scheduler leaves open would never end.
 func (c *taskWarmCmd) inputs(t *task.Task) (in io.ReadCloser, from string, total int, err error) {
 	switch {
-	case c.File == "-", c.File == "" && isFed(os.Stdin):
+	case c.File == "-", c.File == "" && len(t.Warm) == 0 && isFed(os.Stdin):
 		return io.NopCloser(os.Stdin), "the inputs on standard input", -1, nil
 	case c.File != "":
 		f, err := os.Open(c.File)
@@ -94,7 +95,7 @@ func (c *taskWarmCmd) inputs(t *task.Task) (in io.ReadCloser, from string, total
 	case len(t.Warm) == 0:
 		return nil, "", 0, exit(exitUsage, "the task %s has no warm.jsonl: give inputs in JSON, one a line, with --file or on standard input", t.Name)
 	}
-	return io.NopCloser(bytes.NewReader(t.WarmFile())), fmt.Sprintf("%s of the task's warm.jsonl", count(len(t.Warm), "input")), len(t.Warm), nil
+	return io.NopCloser(bytes.NewReader(t.WarmFile())), fmt.Sprintf("%s of the task's warm.jsonl (--file - reads standard input instead)", count(len(t.Warm), "input")), len(t.Warm), nil
 }
 
 // isFed reports whether somebody gives a file or a pipe: a terminal and /dev/null are no inputs.

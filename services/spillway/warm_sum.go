@@ -161,7 +161,7 @@ func (w *warming) finish() error {
 	missing := w.sums.inputs() - w.sums.cached()
 	switch {
 	case w.sums.lines == 0 && len(w.t.Warm) > 0:
-		w.g.note("no inputs were given; without anything on standard input (</dev/null) those of the task's warm.jsonl are taken")
+		w.g.note("no inputs were given; without --file those of the task's warm.jsonl are taken")
 	case w.sums.byStatus[warmNotSent] > 0:
 		return exit(exitFailed, "%d of %s not in the cache, %d of them not sent", missing, count(w.sums.inputs(), "input"), w.sums.byStatus[warmNotSent])
 	case missing > 0:

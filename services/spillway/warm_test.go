@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -86,13 +87,21 @@ func TestInputsAreAnsweredBeforeSomebodyAsks(t *testing.T) {
 		r.spillway(t, "cache", "show", "--schemas="+dir, "--simulate", "--task=bare", `--input={"text":"w 1"}`, "--tenant=acme").with(exitOK, "in place of a call")
 		r.spillway(t, "cache", "show", "--schemas="+dir, "--simulate", "--task=bare", `--input={"text":"w 1"}`, "--tenant=beta").with(exitNotFound)
 	})
-	t.Run("those on standard input go before warm.jsonl", func(t *testing.T) {
+	t.Run("those of warm.jsonl though a pipe stays open", func(t *testing.T) {
+		defer idlePipe(t)()
+		r.warm(t, dir).with(exitOK, "3 inputs of the task's warm.jsonl (--file - reads standard input instead)", "2 already fresh")
+	})
+	t.Run("those on standard input of a task without warm.jsonl", func(t *testing.T) {
+		bare := filepath.Join(dir, "tasks", "bare", "warm.jsonl")
+		text, err := os.ReadFile(bare)
+		if err != nil || os.Remove(bare) != nil {
+			t.Fatal(err)
+		}
+		defer write(t, bare, string(text))
 		typed(t, "{\"text\":\"typed\"}\n{\"text\":\"w 1\"}\n")
 		costs(t, 1, func() {
 			r.warm(t, dir).with(exitOK, "the inputs on standard input", "2 cached (1 answered by a call, 1 already fresh)")
 		})
-		typed(t, "")
-		r.warm(t, dir).with(exitOK, "0 inputs", "</dev/null")
 	})
 	t.Run("those of a file, or of standard input by name", func(t *testing.T) {
 		file := filepath.Join(t.TempDir(), "in.jsonl")
@@ -102,6 +111,8 @@ func TestInputsAreAnsweredBeforeSomebodyAsks(t *testing.T) {
 			r.warm(t, dir, "--file="+file).with(exitOK, "the inputs in "+file, "1 cached")
 			r.warm(t, dir, "--file=-").with(exitOK, "the inputs on standard input", "1 cached")
 		})
+		typed(t, "")
+		r.warm(t, dir, "--file=-").with(exitOK, "0 inputs", "without --file those of the task's warm.jsonl")
 	})
 	t.Run("json has a line an input, with the key under which the answer is", func(t *testing.T) {
 		out := r.warm(t, dir, "--json").with(exitOK, `"event":"summary"`, `"cached":2`, `"already_fresh":2`, `"duplicates":1`)
@@ -132,11 +143,11 @@ func TestInputsThatAreNotInTheCacheAreNamed(t *testing.T) {
 
 	t.Run("rejected ones with their line and pointer", func(t *testing.T) {
 		typed(t, "{\"text\":\"good\"}\n\n{\"text\":5}\n{bad\n{\"text\":5}\n")
-		r.warm(t, dir).with(exitNotAnswered, "line 3: rejected: input_invalid: /input/text: ", "line 4: rejected: not JSON", "line 5: rejected", "1 cached", "3 rejected", "3 of 4 inputs not in the cache")
+		r.warm(t, dir, "--file=-").with(exitNotAnswered, "line 3: rejected: input_invalid: /input/text: ", "line 4: rejected: not JSON", "line 5: rejected", "1 cached", "3 rejected", "3 of 4 inputs not in the cache")
 	})
 	t.Run("failed ones", func(t *testing.T) {
 		typed(t, `{"text":"refuse me"}`)
-		r.warm(t, dir).with(exitNotAnswered, "line 1: failed: provider_refused_request", "0 cached, 1 failed", "1 of 1 input not in the cache")
+		r.warm(t, dir, "--file=-").with(exitNotAnswered, "line 1: failed: provider_refused_request", "0 cached, 1 failed", "1 of 1 input not in the cache")
 	})
 	t.Run("degraded ones, though they have an output", func(t *testing.T) {
 		typed(t, "{\"text\":\"refuse me\"}\n{\"text\":\"good\"}\n")
@@ -155,14 +166,14 @@ func TestInputsThatAreNotInTheCacheAreNamed(t *testing.T) {
 			fmt.Fprintf(&in, "{\"text\":\"refuse me %d\"}\n", n)
 		}
 		typed(t, in.String())
-		out := r.warm(t, dir).with(exitNotAnswered, "40 failed", "counted only")
+		out := r.warm(t, dir, "--file=-").with(exitNotAnswered, "40 failed", "counted only")
 		if n := strings.Count(out.err, ": failed: "); n != toldOfEach {
 			t.Errorf("%d lines, not %d", n, toldOfEach)
 		}
 	})
 	t.Run("all of them when the deadline is too long", func(t *testing.T) {
 		typed(t, `{"text":"good"}`)
-		r.warm(t, dir, "--deadline=48h").with(exitNotAnswered, "/deadline")
+		r.warm(t, dir, "--file=-", "--deadline=48h").with(exitNotAnswered, "/deadline")
 	})
 }
 
@@ -178,7 +189,7 @@ func TestAnAnswerIsInTheCacheWhenItCanBeReadThere(t *testing.T) {
 	t.Run("not when it was only answered, and not by an older one", func(t *testing.T) {
 		r.keep(t, key, job.CachedAnswer{ID: "older", Task: "bare", At: ago(time.Hour)}, time.Hour)
 		typed(t, input)
-		r.warm(t, dir).with(exitNotAnswered, "line 1: succeeded: answered by simulated, but not in the cache", "0 cached, 1 answered and not kept", "the pipeline works with version")
+		r.warm(t, dir, "--file=-").with(exitNotAnswered, "line 1: succeeded: answered by simulated, but not in the cache", "0 cached, 1 answered and not kept", "the pipeline works with version")
 	})
 	t.Run("but when it comes there a little later", func(t *testing.T) {
 		sub, err := r.conn.NC.Subscribe(broker.ResultSubject("bare", "*"), func(m *nats.Msg) {
@@ -193,7 +204,7 @@ func TestAnAnswerIsInTheCacheWhenItCanBeReadThere(t *testing.T) {
 			t.Fatal(err)
 		}
 		typed(t, input)
-		r.warm(t, dir).with(exitOK, "1 cached (1 answered by a call")
+		r.warm(t, dir, "--file=-").with(exitOK, "1 cached (1 answered by a call")
 	})
 }
 
@@ -241,5 +252,21 @@ func TestWarmingRefusesWhatWouldKeepNothing(t *testing.T) {
 func TestWarmingSaysThatNobodyWorks(t *testing.T) {
 	r := serve(t)
 	typed(t, `{"text":"?"}`)
-	r.warm(t, freshFolder(t), "--timeout=3500ms").with(exitNotAnswered, "no ingest takes requests", "line 1: no_result: no result within 3.5s", "spillway result", "1 without a result")
+	r.warm(t, freshFolder(t), "--file=-", "--timeout=3500ms").with(exitNotAnswered, "no ingest takes requests", "line 1: no_result: no result within 3.5s", "spillway result", "1 without a result")
+}
+
+// idlePipe is standard input that nobody writes to nor closes, until it is given back.
+func idlePipe(t *testing.T) (back func()) {
+	t.Helper()
+	in, out, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := os.Stdin
+	os.Stdin = in
+	return func() {
+		os.Stdin = before
+		in.Close()
+		out.Close()
+	}
 }
