@@ -22,7 +22,7 @@ import (
 
 func TestTheDrillRunsAllThatItNeeds(t *testing.T) {
 	t.Parallel()
-	report := spillway(t, "drill", "incident", "--task=onboarding", "--requests=60", "--speed=100", "--rate=0", "--json").with(exitOK).one()
+	report := spillway(t, "drill", "incident", "--task=onboarding", "--requests=60", "--speed=40", "--rate=0", "--json").with(exitOK).one()
 	all, replay := report["all"].(map[string]any), report["replay"].(map[string]any)
 	if all["acknowledged"] != 60.0 || all["lost"] != 0.0 || report["cut_short"] != false || report["own_by"] != "nonce" || replay["answered"] != replay["owed"] {
 		t.Errorf("%v", report)
