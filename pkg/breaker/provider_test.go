@@ -37,12 +37,9 @@ func TestAProbeMayHoldBothCircuits(t *testing.T) {
 				t.Errorf("another model meanwhile: %v", open)
 			}
 			p.Done(c.verdict)
-			if got := s.stored(small).State; got != c.model {
-				t.Errorf("the model's circuit is %s", got)
-			}
-			if got := s.stored(whole).State; got != c.whole {
-				t.Errorf("the provider's circuit is %s", got)
-			}
+			// On a busy machine the record may be written a moment later.
+			s.storedAs(small, c.model)
+			s.storedAs(whole, c.whole)
 		})
 	}
 }
