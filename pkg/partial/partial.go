@@ -60,7 +60,10 @@ const (
 
 // Add reads on. It reports whether more can be shown than before.
 func (r *Reader) Add(piece []byte) bool {
-	if r.text == nil && !r.done {
+	if r.text == nil {
+		if r.done {
+			return false
+		}
 		if piece = r.begun(piece); piece == nil {
 			return false
 		}

@@ -65,12 +65,23 @@ func TestABeginningShowsWhatItCanNotTakeBack(t *testing.T) {
 		`{"a" 1}`:                        `{}`,
 		`{,`:                             `{}`,
 		`[1,]`:                           `[1]`,
+		`00`: "",
 		`{"a":1]`:                        `{"a":1}`,
 		`{'a':1}`:                        `{}`,
 		strings.Repeat("[", 300):         strings.Repeat("[", partial.MaxDepth) + strings.Repeat("]", partial.MaxDepth),
 	} {
 		if got := valueOf(text); got != want {
 			t.Errorf("%q shows %s, want %s", text, got, want)
+		}
+	}
+}
+
+func TestWhatFollowsATextThatIsNoneShowsNothing(t *testing.T) {
+	t.Parallel()
+	var r partial.Reader
+	for _, piece := range []string{"So", `{"a":1}`} {
+		if r.Add([]byte(piece)) || r.Value() != nil {
+			t.Errorf("after %q: %s", piece, r.Value())
 		}
 	}
 }
