@@ -65,7 +65,7 @@ func TestABeginningShowsWhatItCanNotTakeBack(t *testing.T) {
 		`{"a" 1}`:                        `{}`,
 		`{,`:                             `{}`,
 		`[1,]`:                           `[1]`,
-		`00`: "",
+		`00`:                             "",
 		`{"a":1]`:                        `{"a":1}`,
 		`{'a':1}`:                        `{}`,
 		strings.Repeat("[", 300):         strings.Repeat("[", partial.MaxDepth) + strings.Repeat("]", partial.MaxDepth),
