@@ -9,13 +9,9 @@ import (
 // AppendPointer returns the JSON pointer (RFC 6901) extended by tokens, which are escaped.
 func AppendPointer(pointer string, tokens ...string) string {
 	for _, token := range tokens {
-		pointer += "/" + escapeToken(token)
+		pointer += "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(token)
 	}
 	return pointer
-}
-
-func escapeToken(token string) string {
-	return strings.ReplaceAll(strings.ReplaceAll(token, "~", "~0"), "/", "~1")
 }
 
 // SplitPointer returns the tokens of a JSON pointer, unescaped. "" has none: it is the whole value.
@@ -28,10 +24,10 @@ func SplitPointer(pointer string) ([]string, error) {
 	}
 	tokens := strings.Split(pointer[1:], "/")
 	for i, token := range tokens {
-		if strings.Count(token, "~") != strings.Count(token, "~0")+strings.Count(token, "~1") {
+		if rest := strings.NewReplacer("~0", "", "~1", "").Replace(token); strings.Contains(rest, "~") {
 			return nil, fmt.Errorf("%q is not a JSON pointer: ~ must be written ~0", pointer)
 		}
-		tokens[i] = strings.ReplaceAll(strings.ReplaceAll(token, "~1", "/"), "~0", "~")
+		tokens[i] = strings.NewReplacer("~1", "/", "~0", "~").Replace(token)
 	}
 	return tokens, nil
 }
