@@ -233,7 +233,7 @@ func eachMapping(node map[string]any, at []string, visit func([]string, map[stri
 
 func TestMessageSchemasHaveTheFieldsOfTheGoTypes(t *testing.T) {
 	t.Parallel()
-	for name, from := range map[string]any{"messages/request.schema.json": job.Request{}, "messages/result.schema.json": job.Result{}} {
+	for name, from := range map[string]any{"messages/request.schema.json": job.Request{}, "messages/result.schema.json": job.Result{}, "messages/draft.schema.json": job.Draft{}} {
 		document := decode(t, read(t, name))
 		compile(t, name)
 		agrees(t, name, document, document, reflect.TypeOf(from))
@@ -313,6 +313,11 @@ func TestMessagesOfTheGoTypesSatisfyTheirSchemas(t *testing.T) {
 	full.Metadata, full.Output = json.RawMessage(`{"any":"thing"}`), json.RawMessage(`"text"`)
 	for name, messages := range map[string][]any{
 		"messages/result.schema.json": {result, full},
+		"messages/draft.schema.json": {
+			job.Draft{V: job.Version, ID: "a", Task: "t", Event: job.DraftPart, Run: 1, Call: 1, Holder: "h", N: 1, Partial: json.RawMessage(`{"a":[]}`)},
+			job.Draft{V: job.Version, ID: "a", Task: "t", Event: job.DraftPart, Run: 1, Call: 1, Holder: "h", N: 2, Text: "more"},
+			job.Draft{V: job.Version, ID: "a", Task: "t", Event: job.DraftRetracted, Run: 1, Call: 1, Code: "output_invalid"},
+		},
 		"messages/request.schema.json": {
 			job.Request{Input: json.RawMessage(`{}`)},
 			job.Request{ID: "a", Input: json.RawMessage(`1`), Session: "user-42", Deadline: "1m30s", Lane: job.Batch, Tenant: "acme", Stream: true, Cache: "bypass", Webhook: &job.Webhook{URL: "https://example.com/hook"}, Parent: "b", Metadata: json.RawMessage(`null`)},

@@ -585,6 +585,7 @@ func TestNobodyPublishesBeyondItsWork(t *testing.T) {
 		broker.ResultSubject("toy", "x"):                nil, // only the stream itself republishes there
 		broker.AdmittedSubject("x"):                     {broker.Ingest, broker.Fallback, upUser},
 		broker.CacheSubject("x"):                        {broker.ResultWriter, upUser},
+		broker.DeltaSubject("toy", "x"):                 {broker.Inference, broker.Validator, upUser},
 		broker.ParkedSubject("batch", "small"):          {broker.Inference, upUser},
 		broker.ReplaySubject("x"):                       {operatorUser, upUser},
 		broker.RequestSubject(job.Interactive, "toy"):   {broker.Ingest, operatorUser, clientUser, upUser},
@@ -652,7 +653,7 @@ func sendersTo(name string) []string {
 func TestAClientHearsResultsAndProgressAlone(t *testing.T) {
 	r := setup(t)
 	subjects := map[string]bool{
-		"llm.result.>": true, "llm.progress.>": true, "llm.result.toy.x": true,
+		"llm.result.>": true, "llm.progress.>": true, "llm.result.toy.x": true, "llm.delta.*.*": true,
 		"llm.request.*": false, "llm.submit.*": false, "llm.stage.>": false, "llm.dead.>": false, "llm.>": false, ">": false, "$JS.>": false,
 	}
 	refused := r.refuses(clientUser, slices.Collect(maps.Keys(subjects)), func(nc *nats.Conn, subject string) error {

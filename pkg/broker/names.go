@@ -19,6 +19,7 @@ const (
 	ResultsStream  = "LLM_RESULTS"
 	DeadStream     = "LLM_DEAD"
 	CacheStream    = "LLM_CACHE"
+	DeltasStream   = "LLM_DELTAS"
 )
 
 // The key-value buckets.
@@ -64,6 +65,7 @@ const (
 	AllReplays   = "llm.replay.*"
 	AllDead      = "llm.dead.*.*.*"
 	AllCached    = "llm.cache.*"
+	AllDeltas    = "llm.delta.*.*"
 	AllProgress  = "llm.progress.>"
 	AnyProgress  = "llm.progress.*.*"
 	AllBreakers  = "llm.event.breaker.>"
@@ -131,6 +133,9 @@ func AnyDead(id string) string { return "llm.dead.*.*." + id }
 
 // CacheSubject holds the cached answer of a key.
 func CacheSubject(key string) string { return "llm.cache." + key }
+
+// DeltaSubject carries the drafts of a request that asked for them.
+func DeltaSubject(task, id string) string { return "llm.delta." + task + "." + id }
 
 // ProgressSubject carries an event a hop, to whoever listens.
 func ProgressSubject(task, id string) string { return "llm.progress." + task + "." + id }

@@ -39,6 +39,8 @@ type Sizing struct {
 	RequestBytes int64
 	// ResultBytes, DeadBytes and CacheBytes bound what is kept; the oldest go first.
 	ResultBytes, DeadBytes, CacheBytes int64
+	// DeltaBytes bounds the drafts, which are kept in memory and for a quarter of an hour.
+	DeltaBytes int64
 	// MarkerBytes bounds the markers, about 600 bytes each. It must hold those of the longest deadline, a
 	// day: an id whose marker is gone is admitted again, and its deadline is no longer watched.
 	MarkerBytes int64
@@ -52,7 +54,8 @@ const gib = 1 << 30
 func DefaultSizing() Sizing {
 	return Sizing{
 		Replicas: 1, InboxBytes: 2 * gib, RequestBytes: gib, ResultBytes: 4 * gib, DeadBytes: gib, CacheBytes: gib / 2, MarkerBytes: 4 * gib,
-		ResultAge: 24 * time.Hour, DeadAge: 30 * 24 * time.Hour,
+		DeltaBytes: gib / 16,
+		ResultAge:  24 * time.Hour, DeadAge: 30 * 24 * time.Hour,
 	}
 }
 
@@ -70,6 +73,8 @@ const (
 	// maxHeld is how many deliveries one consumer may have out, delayed ones included.
 	maxHeld   = 50_000
 	cancelAge = 24 * time.Hour
+	// deltaAge is for readers that come to a request under way.
+	deltaAge = 15 * time.Minute
 )
 
 // withDefaults fills what was left at zero.
@@ -79,8 +84,8 @@ func (s Sizing) withDefaults() Sizing {
 		Replicas: cmp.Or(s.Replicas, d.Replicas), InboxBytes: cmp.Or(s.InboxBytes, d.InboxBytes),
 		RequestBytes: cmp.Or(s.RequestBytes, d.RequestBytes), ResultBytes: cmp.Or(s.ResultBytes, d.ResultBytes),
 		DeadBytes: cmp.Or(s.DeadBytes, d.DeadBytes), CacheBytes: cmp.Or(s.CacheBytes, d.CacheBytes),
-		MarkerBytes: cmp.Or(s.MarkerBytes, d.MarkerBytes),
-		ResultAge:   cmp.Or(s.ResultAge, d.ResultAge), DeadAge: cmp.Or(s.DeadAge, d.DeadAge),
+		MarkerBytes: cmp.Or(s.MarkerBytes, d.MarkerBytes), DeltaBytes: cmp.Or(s.DeltaBytes, d.DeltaBytes),
+		ResultAge: cmp.Or(s.ResultAge, d.ResultAge), DeadAge: cmp.Or(s.DeadAge, d.DeadAge),
 	}
 }
 
@@ -142,6 +147,7 @@ func fixedStreams(s Sizing) []jetstream.StreamConfig {
 		results(s),
 		kept(DeadStream, s.Replicas, s.DeadBytes, s.DeadAge, AllDead),
 		cache(s),
+		deltas(s),
 	}
 }
 
@@ -174,6 +180,15 @@ func cache(s Sizing) jetstream.StreamConfig {
 	c := kept(CacheStream, s.Replicas, s.CacheBytes, 0, AllCached)
 	c.AllowMsgTTL = true
 	return c
+}
+
+// deltas holds drafts: losing them costs nothing but the look of it, so they are in memory, and unacknowledged. It
+// has the replicas of the others all the same: a stream that is gone with its node keeps processes from starting.
+func deltas(s Sizing) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name: DeltasStream, Subjects: []string{AllDeltas}, Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
+		MaxBytes: s.DeltaBytes, MaxAge: deltaAge, AllowDirect: true, Replicas: s.Replicas, Storage: jetstream.MemoryStorage, NoAck: true,
+	}
 }
 
 // retired are the consumers of earlier versions that pulled what today's are to pull: stages had one inbox for

@@ -91,6 +91,9 @@ type Job struct {
 	// Raised is true when MaxOutputTokens was doubled after a truncated answer.
 	Raised bool `json:"raised,omitempty"`
 
+	// Drafted is true when drafts of this run were published.
+	Drafted bool `json:"drafted,omitempty"`
+
 	// Trouble is why the job is on the ladder; nil: it is not. Setback is why its last rung failed; nil:
 	// none did. Rung is the index of the rung to try next.
 	Trouble *Trouble `json:"trouble,omitempty"`

@@ -9,9 +9,13 @@ import (
 // AppendPointer returns the JSON pointer (RFC 6901) extended by tokens, which are escaped.
 func AppendPointer(pointer string, tokens ...string) string {
 	for _, token := range tokens {
-		pointer += "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(token)
+		pointer += "/" + escapeToken(token)
 	}
 	return pointer
+}
+
+func escapeToken(token string) string {
+	return strings.ReplaceAll(strings.ReplaceAll(token, "~", "~0"), "/", "~1")
 }
 
 // SplitPointer returns the tokens of a JSON pointer, unescaped. "" has none: it is the whole value.
@@ -24,10 +28,10 @@ func SplitPointer(pointer string) ([]string, error) {
 	}
 	tokens := strings.Split(pointer[1:], "/")
 	for i, token := range tokens {
-		if rest := strings.NewReplacer("~0", "", "~1", "").Replace(token); strings.Contains(rest, "~") {
+		if strings.Count(token, "~") != strings.Count(token, "~0")+strings.Count(token, "~1") {
 			return nil, fmt.Errorf("%q is not a JSON pointer: ~ must be written ~0", pointer)
 		}
-		tokens[i] = strings.NewReplacer("~1", "/", "~0", "~").Replace(token)
+		tokens[i] = strings.ReplaceAll(strings.ReplaceAll(token, "~1", "/"), "~0", "~")
 	}
 	return tokens, nil
 }

@@ -10,6 +10,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"sync"
 
 	"github.com/xeipuuv/gojsonschema"
 )
@@ -19,6 +20,8 @@ type Schema struct {
 	source   []byte
 	document any
 	compiled *gojsonschema.Schema
+	once     sync.Once
+	memo     any
 }
 
 // CompileError says what is wrong with a schema document, and where in it.
@@ -70,6 +73,12 @@ func Compile(doc []byte) (schema *Schema, err error) {
 		return nil, &CompileError{Message: err.Error()}
 	}
 	return &Schema{source: source.Bytes(), document: document, compiled: compiled}, nil
+}
+
+// Memo returns what of makes of the schema. It is made once: all callers of one program must mean the same.
+func (s *Schema) Memo(of func(*Schema) any) any {
+	s.once.Do(func() { s.memo = of(s) })
+	return s.memo
 }
 
 // Source returns the schema's text without white space. It must not be changed.

@@ -37,36 +37,66 @@ type located struct {
 	gojsonschema.ResultError
 }
 
+// collect describes only the first violations. There may be one for each item of a large answer, and the words
+// for all of them would take more time and memory than the check.
 func collect(errs []gojsonschema.ResultError) []Violation {
-	found := make([]located, 0, len(errs))
 	badNames := map[string]bool{}
+	for _, e := range errs {
+		if e.Type() == "invalid_property_name" {
+			badNames[pointerOf(e)] = true
+		}
+	}
+	var f first
 	for _, e := range errs {
 		if isWrapper(e) {
 			continue
 		}
-		at := located{pointerOf(e), e}
-		found = append(found, at)
-		if e.Type() == "invalid_property_name" {
-			badNames[at.pointer] = true
+		if at := (located{pointer: pointerOf(e), ResultError: e}); len(badNames) == 0 || !isAboutName(at, badNames) {
+			f.add(at)
 		}
 	}
-	found = slices.DeleteFunc(found, func(at located) bool { return isAboutName(at, badNames) })
-	// gojsonschema walks maps, so its order differs from run to run.
-	slices.SortFunc(found, func(a, b located) int {
-		return cmp.Or(cmp.Compare(a.pointer, b.pointer), cmp.Compare(a.Type(), b.Type()), cmp.Compare(a.Description(), b.Description()))
-	})
-	found = slices.CompactFunc(found, func(a, b located) bool {
-		return a.pointer == b.pointer && a.Type() == b.Type() && a.Description() == b.Description()
-	})
-	more := max(len(found)-MaxViolations, 0)
-	violations := make([]Violation, 0, len(found)-more+1)
-	for _, at := range found[:len(found)-more] {
+	violations := make([]Violation, 0, len(f.found)+1)
+	for _, at := range f.found {
 		violations = append(violations, at.violation())
 	}
-	if more > 0 {
-		violations = append(violations, Violation{Message: fmt.Sprintf("and %d more", more), Rule: "more"})
+	if f.more > 0 {
+		violations = append(violations, Violation{Message: fmt.Sprintf("and %d more", f.more), Rule: "more"})
 	}
 	return violations
+}
+
+// first keeps the first MaxViolations errors in the order of compare, each once. gojsonschema walks maps, so its
+// own order differs from run to run.
+type first struct {
+	found []located
+	// times is how often each of found was met.
+	times []int
+	// more is how many other errors were met.
+	more int
+}
+
+func (f *first) add(at located) {
+	if last := len(f.found) - 1; last == MaxViolations-1 && compare(at, f.found[last]) > 0 {
+		f.more++
+		return
+	}
+	i, met := slices.BinarySearchFunc(f.found, at, compare)
+	if met {
+		f.times[i]++
+		return
+	}
+	f.found, f.times = slices.Insert(f.found, i, at), slices.Insert(f.times, i, 1)
+	if last := len(f.found) - 1; last == MaxViolations {
+		f.more += f.times[last]
+		f.found, f.times = f.found[:last], f.times[:last]
+	}
+}
+
+func compare(a, b located) int {
+	if order := cmp.Compare(a.pointer, b.pointer); order != 0 {
+		return order
+	}
+	return cmp.Or(cmp.Compare(a.Type(), b.Type()), cmp.Compare(a.Description(), b.Description()))
 }
 
 // isWrapper: the error says only that errors follow, and they do.
@@ -89,8 +119,11 @@ func isAboutName(at located, badNames map[string]bool) bool {
 const separator = "\xff"
 
 func pointerOf(e gojsonschema.ResultError) string {
-	tokens := strings.Split(e.Context().String(separator), separator)
-	pointer := AppendPointer("", tokens[1:]...)
+	path := e.Context().String(separator)
+	pointer := ""
+	if i := strings.Index(path, separator); i >= 0 {
+		pointer = strings.ReplaceAll(escapeToken(path[i:]), separator, "/")
+	}
 	switch e.Type() {
 	case "required", "additional_property_not_allowed", "invalid_property_name":
 		property, _ := e.Details()["property"].(string)

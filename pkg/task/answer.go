@@ -14,7 +14,7 @@ func (t *taskLoader) output(m *mapping) {
 	o.choice("optional_null", &into.OptionalNull, "drop", "reject")
 	o.truth("coerce", &into.Coerce)
 	o.truth("repair", &into.Repair)
-	o.choice("stream", &into.Stream, "draft", "never")
+	o.choice("stream", &into.Stream, StreamDraft, StreamNever)
 	rules, _ := o.list("rules")
 	for _, n := range rules {
 		t.rule(m.file, n)

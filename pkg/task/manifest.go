@@ -30,7 +30,7 @@ func defaultTask(name string) *Task {
 		AfterRefusal: RungCanned, KeepDegraded: true,
 		Output: Output{
 			Format: FormatJSON, MaxBytes: 64 << 10, ProviderSchema: "auto", AdditionalProperties: "reject",
-			OptionalNull: "drop", Repair: true, Stream: "draft",
+			OptionalNull: "drop", Repair: true, Stream: StreamDraft,
 		},
 		Correction: Correction{Times: 2, MaxTokens: 4000, OnTruncation: "raise_once"},
 		Context:    Context{Reserve: 0.2, Session: "none", Order: "one_at_a_time", RecentTurns: 10},

@@ -137,6 +137,12 @@ const (
 	FormatText = "text"
 )
 
+// Whether what a model says is published while it says it, to those who ask for it.
+const (
+	StreamDraft = "draft"
+	StreamNever = "never"
+)
+
 // Output is what the validator demands.
 type Output struct {
 	Format               string

@@ -56,6 +56,9 @@ type call struct {
 	heard, deltas int
 	firstToken    time.Duration
 
+	// drafts are published while the model speaks; nil: they are not.
+	drafts *drafts
+
 	took time.Duration
 	// ended is the cause that ended the call's context before its answer was complete; nil: none did.
 	ended error

@@ -69,13 +69,16 @@ type Handler struct {
 	breakers *breaker.Breakers
 	limits   *limit.Limiter
 	parked   map[parkedKey]*parked
-	leaving  chan struct{}      // closed when the stage leaves
-	budgets  map[string]*budget // by model
-	usual    usual
-	log      zerolog.Logger
-	metrics  *metrics
-	pace     pace
-	random   func() float64
+	leaving  chan struct{} // closed when the stage leaves
+	// publish tells a draft, in the name of this replica; nil without a connection.
+	publish func(job.Draft)
+	replica string
+	budgets map[string]*budget // by model
+	usual   usual
+	log     zerolog.Logger
+	metrics *metrics
+	pace    pace
+	random  func() float64
 }
 
 var (
@@ -106,6 +109,8 @@ func New(env *stage.Env) (*Handler, error) {
 		return nil, err
 	}
 	h.results, h.cancels = fromBroker(env.Conn)
+	h.replica = replicaName()
+	h.drafted(env)
 	if err := h.share(env); err != nil {
 		return nil, err
 	}
@@ -148,17 +153,16 @@ func (h *Handler) share(env *stage.Env) (err error) {
 		return nil
 	}
 	h.conn = env.Conn
-	replica := replicaName()
 	models := make([]breaker.Model, 0, len(env.Tasks.Models))
 	for _, name := range slices.Sorted(maps.Keys(env.Tasks.Models)) {
 		m := env.Tasks.Models[name]
 		models = append(models, breaker.Model{Name: name, Provider: m.Provider, Settings: m.Breaker, CallTimeout: m.Timeouts.Call})
 	}
-	h.breakers, err = breaker.New(breaker.Options{Conn: env.Conn, Replica: replica, Models: models, Log: env.Log, Metrics: env.Metrics})
+	h.breakers, err = breaker.New(breaker.Options{Conn: env.Conn, Replica: h.replica, Models: models, Log: env.Log, Metrics: env.Metrics})
 	if err != nil {
 		return fmt.Errorf("preparing the breakers: %w", err)
 	}
-	o := limit.Options{Conn: env.Conn, Replica: replica, Log: env.Log, Metrics: env.Metrics}
+	o := limit.Options{Conn: env.Conn, Replica: h.replica, Log: env.Log, Metrics: env.Metrics}
 	o.Models, o.Providers, o.Tasks = boundsOf(env.Tasks)
 	if h.limits, err = limit.New(o); err != nil {
 		return fmt.Errorf("preparing the limits: %w", err)
@@ -282,11 +286,13 @@ func (h *Handler) call(ctx context.Context, cancel context.CancelCauseFunc, c *c
 	h.budgets[c.model.Name].called(c.started)
 	c.watch = newWatch(c.started, c.left, c.limits, cancel)
 	defer c.watch.stop()
+	c.drafts = h.draftsOf(c)
 	failed := c.run(ctx)
 	if failed != nil && isOfKey(failed.code) {
 		c.otherKey = c.provider.keys.refused(c.key, time.Now())
 	}
 	c.ended, c.took = context.Cause(ctx), time.Since(c.started)
+	c.drafts.end(c, failed)
 	return failed
 }
 

@@ -203,6 +203,7 @@ func (c *call) alive(life int) *failure {
 		return overrun(errDrip)
 	}
 	c.watch.enter(now, c.limits.Silence, &errSilence)
+	c.drafts.heard(now, c.content)
 	return nil
 }
 

@@ -3,6 +3,7 @@ package inference
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -45,6 +46,13 @@ var (
 	errTail       = errors.New("no end mark after the finish reason")
 	errNoTime     = errors.New("the deadline, less its reserve, came during the call")
 )
+
+// isTimeout reports whether a call ended for one of them.
+func isTimeout(cause error) bool {
+	return slices.ContainsFunc([]error{errConnect, errFirstToken, errSilence, errCall, errDrip, errTail, errNoTime}, func(own error) bool {
+		return errors.Is(cause, own)
+	})
+}
 
 // watch ends a call that its provider lets hang. One timer serves all phases: connect, first token,
 // silence, tail; it is reset once a token and never runs beyond the end of the call.

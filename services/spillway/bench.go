@@ -14,6 +14,12 @@ import (
 
 // benchCmd measures.
 type benchCmd struct {
+	Speed    benchSpeedCmd    `cmd:"" default:"withargs" help:"Throughput, latency, memory and starts; what is meant where no other is named."`
+	Validity benchValidityCmd `cmd:"" help:"How malformed answers become outputs, step by step, and at which price."`
+}
+
+// benchSpeedCmd measures a pipeline beside a bare relay, or one of the modes.
+type benchSpeedCmd struct {
 	Jobs         int            `help:"Jobs of a burst." default:"5000"`
 	Size         string         `help:"Length of each job's text in KB: 1.5, 30 or 200." default:"1.5" enum:"1.5,30,200"`
 	Concurrency  int            `help:"Publishes that may await their acknowledgement." default:"1024"`
@@ -41,7 +47,7 @@ type benchCmd struct {
 var sizes = map[string]int{"1.5": 1_500, "30": 30_000, "200": 200_000}
 
 // Run measures and prints.
-func (c *benchCmd) Run(ctx context.Context, g *globals) error {
+func (c *benchSpeedCmd) Run(ctx context.Context, g *globals) error {
 	switch {
 	case len(c.Kept) > 0:
 		return benchStart(ctx, g, c.Kept, c.Idle)
@@ -58,7 +64,7 @@ func (c *benchCmd) Run(ctx context.Context, g *globals) error {
 	}
 	p := &profiles{cpu: c.CPUProfile, allocs: c.AllocProfile, mutex: c.MutexProfile}
 	o.Around = p.around
-	report, err := measure(ctx, c, g, o, bench.Run)
+	report, err := measure(ctx, c.Timeout, g, o, bench.Run)
 	if err := errors.Join(err, p.err); err != nil {
 		return err
 	}
@@ -71,11 +77,11 @@ func (c *benchCmd) Run(ctx context.Context, g *globals) error {
 }
 
 // measure runs within --timeout and shows how far it is.
-func measure[R any](ctx context.Context, c *benchCmd, g *globals, o bench.Options, run func(context.Context, bench.Options) (R, error)) (R, error) {
+func measure[R any](ctx context.Context, timeout time.Duration, g *globals, o bench.Options, run func(context.Context, bench.Options) (R, error)) (R, error) {
 	progress := &benchProgress{g: g}
 	defer progress.end()
 	o.Progress = progress.show
-	ctx, cancel := context.WithTimeoutCause(ctx, c.Timeout, fmt.Errorf("not done within --timeout %s", c.Timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("not done within --timeout %s", timeout))
 	defer cancel()
 	return run(ctx, o)
 }
@@ -89,7 +95,7 @@ func worth(printed error, ok bool) error {
 }
 
 // ownServer refuses flags that a mode has no use for.
-func (c *benchCmd) ownServer(mode string) error {
+func (c *benchSpeedCmd) ownServer(mode string) error {
 	if c.NATS != "" || c.Task != "" {
 		return exit(exitUsage, "%s measures on a server of its own, with the task of the bench: --nats and --task do not go with it", mode)
 	}
@@ -97,7 +103,7 @@ func (c *benchCmd) ownServer(mode string) error {
 }
 
 // options turns the flags into those of a run. latency is the model's where none is given.
-func (c *benchCmd) options(g *globals, latency time.Duration) (bench.Options, error) {
+func (c *benchSpeedCmd) options(g *globals, latency time.Duration) (bench.Options, error) {
 	if c.ModelLatency != nil {
 		latency = *c.ModelLatency
 	}
@@ -112,15 +118,21 @@ func (c *benchCmd) options(g *globals, latency time.Duration) (bench.Options, er
 		Stages: services.Pipeline(), NATS: c.NATS, Task: c.Task,
 		Jobs: c.Jobs, PromptBytes: sizes[c.Size], Window: c.Concurrency,
 		LatencyJobs: c.LatencyJobs, Rate: c.Rate, ModelLatency: latency, Relay: c.Relay, Sync: sync,
-		Getenv: g.getenv, Log: g.logger(),
-	}
-	if g.cli.LogLevel == zerolog.LevelInfoValue {
-		o.Log = o.Log.Level(zerolog.WarnLevel) // what starts and stops is no news here
+		Getenv: g.getenv, Log: g.quietLogger(),
 	}
 	if c.Task != "" {
 		o.Tasks, err = loadTasks(c.Schemas, g.getenv)
 	}
 	return o, err
+}
+
+// quietLogger leaves out what starts and stops, which is no news here.
+func (g *globals) quietLogger() zerolog.Logger {
+	log := g.logger()
+	if g.cli.LogLevel == zerolog.LevelInfoValue {
+		log = log.Level(zerolog.WarnLevel)
+	}
+	return log
 }
 
 // benchProgress shows one phase after the other, on a terminal only.

@@ -16,7 +16,7 @@ const (
 )
 
 // flood measures interactive jobs beside batch requests.
-func (c *benchCmd) flood(ctx context.Context, g *globals) error {
+func (c *benchSpeedCmd) flood(ctx context.Context, g *globals) error {
 	if err := c.ownServer("--flood"); err != nil {
 		return err
 	}
@@ -25,7 +25,7 @@ func (c *benchCmd) flood(ctx context.Context, g *globals) error {
 		return err
 	}
 	o.Jobs, o.Settle = c.Flood, floodSettle
-	report, err := measure(ctx, c, g, o, bench.Flood)
+	report, err := measure(ctx, c.Timeout, g, o, bench.Flood)
 	if err != nil {
 		return err
 	}

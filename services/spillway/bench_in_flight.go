@@ -13,7 +13,7 @@ import (
 const inFlightLatency = 5 * time.Second
 
 // inFlight measures many calls at once.
-func (c *benchCmd) inFlight(ctx context.Context, g *globals) error {
+func (c *benchSpeedCmd) inFlight(ctx context.Context, g *globals) error {
 	if err := c.ownServer("--in-flight"); err != nil {
 		return err
 	}
@@ -27,7 +27,7 @@ func (c *benchCmd) inFlight(ctx context.Context, g *globals) error {
 	}
 	o.Jobs, o.LatencyJobs = c.InFlight, 0
 	o.Provider = []string{self, "fakellm", "--json", "--addr=127.0.0.1:0", "--latency=" + o.ModelLatency.String(), "--per-token=0s"}
-	report, err := measure(ctx, c, g, o, bench.InFlight)
+	report, err := measure(ctx, c.Timeout, g, o, bench.InFlight)
 	if err != nil {
 		return err
 	}

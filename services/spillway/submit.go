@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/oklog/ulid/v2"
 
 	"spillway/pkg/broker"
@@ -26,6 +27,7 @@ type submitCmd struct {
 	Batch       bool          `help:"Use the batch lane."`
 	Tenant      string        `help:"Label of the tenant."`
 	CacheBypass bool          `help:"Take no answer from the cache, and leave none there."`
+	Stream      bool          `env:"-" help:"Show the answer while the model writes it, as unchecked drafts; of a single request."`
 	Wait        bool          `env:"-" help:"Wait for the result." default:"true" negatable:""`
 	Timeout     time.Duration `help:"How long a result is waited for. The request goes on after it." default:"2m"`
 	InFlight    int           `help:"How many lines of standard input may be without a result at once." default:"256" placeholder:"N"`
@@ -57,6 +59,8 @@ func (c *submitCmd) check() error {
 		return checkID(c.ID)
 	case c.ID != "" && fromStdin:
 		return exit(exitUsage, "--id is for a single request; lines with ids of their own are whole requests: --request")
+	case c.Stream && (fromStdin || c.Request || !c.Wait):
+		return exit(exitUsage, "--stream is for a single input whose result is waited for; a whole request says \"stream\": true, and drafts are on %s", broker.DeltaSubject(c.Task, "<id>"))
 	case c.Request && (c.Session != "" || c.Deadline != "" || c.Tenant != "" || c.CacheBypass):
 		return exit(exitUsage, "with --request the body says all: put session, deadline, tenant and cache into it")
 	case c.Timeout <= 0:
@@ -101,7 +105,7 @@ func (c *submitCmd) request(text []byte, line int) (request, error) {
 
 // wrap puts an input into a request.
 func (c *submitCmd) wrap(q *request) error {
-	whole := job.Request{Input: q.body, Session: c.Session, Deadline: c.Deadline, Tenant: c.Tenant}
+	whole := job.Request{Input: q.body, Session: c.Session, Deadline: c.Deadline, Tenant: c.Tenant, Stream: c.Stream}
 	if c.CacheBypass {
 		whole.Cache = job.CacheBypass
 	}
@@ -122,6 +126,12 @@ func (c *submitCmd) runOne(ctx context.Context, g *globals, conn *broker.Conn) e
 		}
 		defer s.results.close()
 	}
+	var drafts chan *nats.Msg
+	if c.Stream {
+		if drafts, err = draftsOf(conn, q.task, q.id); err != nil {
+			return err
+		}
+	}
 	publishing, cancel := context.WithTimeout(ctx, publishTimeout)
 	defer cancel()
 	if err := s.send(publishing, q); err != nil {
@@ -133,7 +143,7 @@ func (c *submitCmd) runOne(ctx context.Context, g *globals, conn *broker.Conn) e
 	if !c.Wait {
 		return g.receipt(q)
 	}
-	return c.await(ctx, g, s, q)
+	return c.await(ctx, g, s, q, drafts)
 }
 
 // receipt says that a request is acknowledged.
@@ -152,7 +162,7 @@ func (g *globals) receipt(q request) error {
 const hintAfter = 3 * time.Second
 
 // await prints the result of a single request.
-func (c *submitCmd) await(ctx context.Context, g *globals, s *sender, q request) error {
+func (c *submitCmd) await(ctx context.Context, g *globals, s *sender, q request, drafts <-chan *nats.Msg) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	hint := make(chan string, 1)
@@ -165,6 +175,10 @@ func (c *submitCmd) await(ctx context.Context, g *globals, s *sender, q request)
 		select {
 		case a := <-s.results.arrivals:
 			return g.arrived(a, c.Timeout)
+		case m := <-drafts:
+			if err := g.draft(m.Data); err != nil {
+				return err
+			}
 		case why := <-hint:
 			if why != "" {
 				g.note("still waiting: %s", why)

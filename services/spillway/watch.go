@@ -23,6 +23,7 @@ type watchCmd struct {
 	Task     string `env:"-" help:"Only those of this task."`
 	ID       string `name:"id" env:"-" help:"Only those of this id." placeholder:"ID"`
 	Progress bool   `help:"Show progress too: an event a hop."`
+	Drafts   bool   `help:"Show the drafts of requests that asked for them too."`
 	Count    int    `env:"-" help:"End after this many results; 0: at Ctrl-C." placeholder:"N"`
 }
 
@@ -50,6 +51,9 @@ func (c *watchCmd) Run(ctx context.Context, g *globals) error {
 	subjects := []string{broker.ResultSubject(task, id)}
 	if c.Progress {
 		subjects = append(subjects, broker.ProgressSubject(task, id))
+	}
+	if c.Drafts {
+		subjects = append(subjects, broker.DeltaSubject(task, id))
 	}
 	for _, subject := range subjects {
 		if _, err := conn.NC.ChanSubscribe(subject, messages); err != nil {
@@ -90,6 +94,9 @@ func isResult(m *nats.Msg) bool {
 func (g *globals) watched(m *nats.Msg) error {
 	if g.cli.JSON {
 		return g.printRaw(m.Data)
+	}
+	if isDraft(m) {
+		return g.draft(m.Data)
 	}
 	var line string
 	if isResult(m) {

@@ -5,23 +5,41 @@
 // Sends on: jobs with their outcome to result-writer; jobs with a correction, or with a higher limit of
 // tokens, back to inference.
 //
-// Owns: answers that are not JSON, or have prose around it (extract.go); that are nearly JSON (repair.go,
-// read.go); that the schema demands otherwise (shape.go, rules.go); that are told to the model (correct.go);
-// that were cut at the limit (truncate.go); refusals and empty answers (validator.go).
+// Owns: answers that are not JSON, or have something around it (thought.go: what is said; pieces.go, extract.go:
+// what is meant; doubt.go: what speaks against it; vocabulary.go: by which words); that are nearly JSON (repair.go,
+// read.go, quote.go); that the schema demands otherwise (shape.go, rules.go); that are told to the model
+// (correct.go); that were cut at the limit (truncate.go); refusals and empty answers (judge.go).
 //
 // Never: guesses. What was cut is not completed; of two answers none is chosen; a repair that adds, drops or
 // moves anything but punctuation is not taken; what was repaired must satisfy the schema as it then stands.
+// Where there is doubt the answer is refused: that costs one call, and a wrong value costs trust.
 //
 // An answer goes this way, and ends at the first step that settles it:
 //
 //	refusal? ── cut? ── empty? ── too large?                       → diverted (a cut one: once more, with a
 //	   │                                                             higher limit)
-//	strict JSON ── else one value within prose ── else repaired    → else invalid, or ambiguous
-//	   │
+//	strict JSON ── else written into a string ── else one value within what is said ── else repaired
+//	   │                                                           → else invalid, or ambiguous
 //	drop, null, coerce as the task allows (never on a repair) ── schema ── rules
 //	   │                                                           → else invalid: corrected, then diverted
 //	succeeded, or degraded on the ladder
 //
-// TestEachRowOfTheValidatorEndsAsOutcomesSay pins it. Each step is linear in the answer, but for the repair,
-// which takes only short answers.
+// A value within other text is taken under these rules, each for what would go wrong without it:
+//
+//   - What is marked as thought, struck out or commented out is not said: it is neither an output nor a rival.
+//     What the last thought swallows is not said either, and a mark within a string of the JSON is text.
+//   - Of two pieces that satisfy the schema with different values none is taken, nor is one beside a piece that
+//     has at least half of what the schema requires, be it misspelled, cut, encoded, too rich or wrapped.
+//   - Behind the value no word, number, symbol, question mark or dots may stand, and no bracket may open that
+//     is not closed: they may take it back, or announce more. Marks of templates and a few courtesies say nothing.
+//   - Directly before the value, on its line, no word may stand: it would be part of a sentence.
+//   - Before the value no choice of the schema and no number with a fraction may stand that it does not have.
+//   - Values are compared as values: 0.9 is 0.90, and the order of members means nothing.
+//
+// What these rules do not see is prose alone on the lines before a value ("my answer will look like this:").
+// The corpus counts it as unread, in the open.
+//
+// TestEachRowOfTheValidatorEndsAsOutcomesSay pins the way, TestNoTrapIsAccepted and
+// TestMostOfWhatIsRepairableNeedsNoCall what the rules are worth. Each step is linear in the answer, which
+// BenchmarkHostileAnswers shows, but for the repair, which takes only short answers.
 package validator

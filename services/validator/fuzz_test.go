@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"spillway/pkg/schema"
 )
@@ -19,34 +20,65 @@ func seed(f *testing.F) {
 	} {
 		f.Add(text)
 	}
+	for _, line := range corpusLines(f) {
+		if len(line.Answer) <= maxSeed {
+			f.Add(line.Answer)
+		}
+	}
 }
+
+// maxSeed keeps out what would only slow the fuzzing down.
+const maxSeed = 4 << 10
 
 // Whatever the answer is, each piece that is found stands in it, begins and ends with brackets, overlaps no
 // other, and JSON that is whole is found as it is.
 func FuzzExtraction(f *testing.F) {
 	seed(f)
+	tk := taskOf(f, "")
 	f.Fuzz(func(t *testing.T, text string) {
-		found, tooMany := pieces(text)
-		if tooMany && found != nil || len(found) > maxSegments+1 {
-			t.Fatalf("%d pieces, too many: %t", len(found), tooMany)
+		found := pieces(tk, text)
+		if len(found.found) > maxPieces {
+			t.Fatalf("%d pieces", len(found.found))
 		}
-		rest := text
-		for _, s := range found {
-			if s.text == "" || !strings.ContainsRune("{[", rune(s.text[0])) || s.closed && !strings.ContainsRune("}]", rune(s.text[len(s.text)-1])) {
-				t.Fatalf("%q is no piece", s.text)
+		end := 0
+		for _, p := range found.found {
+			last, _ := utf8.DecodeLastRuneInString(p.text)
+			if p.begin < end || p.text != text[p.begin:p.end] || !opens(p.text) || !strings.ContainsRune("}]｝］", last) {
+				t.Fatalf("%q is no piece", p.text)
 			}
-			i := strings.Index(rest, s.text)
-			if i < 0 {
-				t.Fatalf("%q does not stand behind the pieces before it", s.text)
-			}
-			rest = rest[i+len(s.text):]
+			end = p.end
 		}
 		value, err := schema.Decode([]byte(text))
 		if kind := reflect.TypeOf(value); kind == nil || kind.Kind() != reflect.Map && kind.Kind() != reflect.Slice {
 			return
 		}
-		if err == nil && (len(found) != 1 || !found[0].closed || found[0].text != strings.TrimSpace(text)) {
+		if err == nil && (len(found.found) != 1 || found.cut >= 0 || found.found[0].text != strings.TrimSpace(text)) {
 			t.Fatalf("%q is whole, and %v was found", text, found)
+		}
+	})
+}
+
+// What is said stands in the text, and of an answer without a mark all is said.
+func FuzzThoughts(f *testing.F) {
+	seed(f)
+	f.Fuzz(func(t *testing.T, text string) {
+		before, last, ok := said(text)
+		if !ok {
+			return
+		}
+		if !strings.HasSuffix(text, last) || len(before)+len(last) > 2*len(text) {
+			t.Fatalf("%q says %q and %q", text, before, last)
+		}
+		for line := range strings.Lines(before) {
+			if !strings.Contains(text, strings.TrimSuffix(line, "\n")) {
+				t.Fatalf("%q never said %q", text, line)
+			}
+		}
+		if !strings.ContainsAny(text, "<[~") && last != text {
+			t.Fatalf("of %q only %q is said", text, last)
+		}
+		if _, again, ok := said(last); !ok || again != last {
+			t.Fatalf("%q is said, and of that only %q", last, again)
 		}
 	})
 }
@@ -55,13 +87,14 @@ func FuzzExtraction(f *testing.F) {
 // and no others: a reading may change quotes and commas alone. And JSON that needs no repair reads as what it is.
 func FuzzRepair(f *testing.F) {
 	seed(f)
+	choices := vocabularyOf(compile(f, onboarding)).choices
 	f.Fuzz(func(t *testing.T, text string) {
 		strict, err := schema.Decode([]byte(text))
-		value, _, ok := read(text)
+		value, _, ok := read(text, choices)
 		if err == nil && (!ok || !reflect.DeepEqual(value, strict)) {
 			t.Fatalf("%q is JSON, and was read as %v, %t", text, value, ok)
 		}
-		c := mend(text)
+		c, r := mend(text, choices)
 		if c == nil {
 			return
 		}
@@ -72,8 +105,11 @@ func FuzzRepair(f *testing.F) {
 		if err != nil || !reflect.DeepEqual(again, c.value) {
 			t.Fatalf("%q: the output %s is not its value: %v", text, c.output(), err)
 		}
-		if strings.ContainsAny(text, "/\\") {
-			return // comments and escapes are letters of the text that are none of the value
+		if foreign := foreignTo(text, again); foreign != "" {
+			t.Fatalf("%q has no %q, its repair %s has", text, foreign, c.output())
+		}
+		if r.twice || strings.Contains(text, "\\") {
+			return // escapes are letters of the text that are none of the value, and what is said twice is there once
 		}
 		if got, want := letters(string(c.output())), letters(text); got != want {
 			t.Fatalf("%q has %q, its repair %s has %q", text, want, c.output(), got)
@@ -81,11 +117,14 @@ func FuzzRepair(f *testing.F) {
 	})
 }
 
-// letters are the letters, digits, brackets and signs of a text, with Python's constants as JSON's and
-// without the letters of escapes.
+// letters are the letters, digits, brackets and signs of a text, with Python's constants as JSON's, full-width
+// signs as narrow ones and without the letters of escapes.
 func letters(text string) string {
 	text = strings.NewReplacer("True", "true", "False", "false", "None", "null", `\n`, "", `\r`, "", `\t`, "").Replace(text)
 	return strings.Map(func(r rune) rune {
+		if sign := narrow(r); sign < utf8.RuneSelf {
+			r = rune(sign)
+		}
 		if unicode.IsLetter(r) || unicode.IsDigit(r) || strings.ContainsRune("{}[]:.+-", r) {
 			return r
 		}
@@ -93,7 +132,8 @@ func letters(text string) string {
 	}, text)
 }
 
-// Whatever a model says, there is a verdict, and an output satisfies the schema.
+// Whatever a model says, there is a verdict, an output satisfies the schema, it has nothing that the answer has
+// not, and an answer that is strict JSON is judged by that alone.
 func FuzzJudge(f *testing.F) {
 	seed(f)
 	source := compile(f, onboarding)
@@ -108,12 +148,19 @@ func FuzzJudge(f *testing.F) {
 		if v.Outcome == "" || (v.Output == nil) == (v.Outcome == Valid || v.Outcome == Extracted || v.Outcome == Repaired) {
 			t.Fatalf("%q: %+v", text, v)
 		}
+		strict, err := schema.Decode([]byte(text))
+		if err == nil && source.Validate(strict) == nil && v.Outcome != Valid {
+			t.Fatalf("%q is valid, and was called %s", text, v.Outcome)
+		}
 		if v.Output == nil {
 			return
 		}
 		value, err := schema.Decode(v.Output)
 		if err != nil || source.Validate(value) != nil {
 			t.Fatalf("%q was taken as %s", text, v.Output)
+		}
+		if foreign := foreignTo(text, value); foreign != "" {
+			t.Fatalf("%q has no %q, its output %s has", text, foreign, v.Output)
 		}
 	})
 }

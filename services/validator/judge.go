@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/go-json-experiment/json/jsontext"
+
 	"spillway/pkg/job"
 	"spillway/pkg/schema"
 	"spillway/pkg/task"
@@ -35,6 +37,7 @@ const (
 const (
 	ruleSyntax    = "syntax"
 	ruleAmbiguous = "ambiguous"
+	ruleSize      = "size"
 )
 
 // Verdict is what the validator thinks of one answer.
@@ -60,7 +63,7 @@ func Judge(t *task.Task, input []byte, a *job.Answer) Verdict {
 		return Verdict{Outcome: Refusal}
 	case a.FinishReason == finishLength:
 		return Verdict{Outcome: Truncated}
-	case strings.TrimSpace(a.Content) == "":
+	case strings.TrimFunc(a.Content, isBlank) == "":
 		return Verdict{Outcome: Empty}
 	case t.Output.MaxBytes > 0 && len(a.Content) > t.Output.MaxBytes:
 		return Verdict{Outcome: TooLarge}
@@ -71,10 +74,20 @@ func Judge(t *task.Task, input []byte, a *job.Answer) Verdict {
 }
 
 func judgeText(t *task.Task, input []byte, a *job.Answer) Verdict {
-	if faults := broken(t, input, a.Content); faults != nil {
+	text, whole := saidInProse(a.Content)
+	switch {
+	case !whole:
+		return Verdict{Outcome: Invalid, Faults: syntaxFault("a thought in the answer has no end")}
+	case text == "":
+		return Verdict{Outcome: Empty}
+	}
+	if faults := broken(t, input, text); faults != nil {
 		return Verdict{Outcome: Invalid, Faults: faults}
 	}
-	return Verdict{Outcome: Valid, Output: encode(a.Content)}
+	if text != a.Content {
+		return Verdict{Outcome: Extracted, Output: encode(text), Notes: []string{"left out what the model thought"}}
+	}
+	return Verdict{Outcome: Valid, Output: encode(text)}
 }
 
 func judgeJSON(t *task.Task, input []byte, a *job.Answer) Verdict {
@@ -92,31 +105,43 @@ func judgeJSON(t *task.Task, input []byte, a *job.Answer) Verdict {
 func find(t *task.Task, a *job.Answer) (c *candidate, faults []schema.Violation, outcome string) {
 	value, err := schema.Decode([]byte(a.Content))
 	if err != nil {
-		return extract(t, a, err)
+		return extract(t, a)
 	}
 	c = &candidate{text: a.Content, value: value}
 	if faults = c.satisfy(t); faults == nil {
 		return c, nil, Valid
 	}
-	if inner := unquote(value); inner != nil && inner.satisfy(t) == nil {
-		return inner, nil, Extracted
+	if text, ok := value.(string); ok {
+		if c = unquote(t, text); c != nil {
+			return c, nil, Extracted
+		}
 	}
 	return nil, faults, Invalid
 }
 
-// unquote returns the JSON array or object that a model wrote into a JSON string, or nil.
-func unquote(value any) *candidate {
-	text, ok := value.(string)
-	if !ok {
-		return nil
-	}
-	inner, err := schema.Decode([]byte(text))
-	if err != nil {
-		return nil
-	}
-	switch inner.(type) {
-	case map[string]any, []any:
-		return &candidate{text: text, value: inner, notes: []string{"the JSON stood in a string"}}
+const inString = "the JSON stood in a string"
+
+// maxEncoded is how often an answer may be written into a string as a whole.
+const maxEncoded = 3
+
+// unquote returns the value of an answer that a model wrote into a JSON string, or nil. Nothing in it is
+// repaired.
+func unquote(t *task.Task, text string) *candidate {
+	for range maxEncoded {
+		value, err := schema.Decode([]byte(text))
+		if err != nil {
+			c, _, _ := extract(t, &job.Answer{Content: text})
+			return c
+		}
+		inner, ok := value.(string)
+		if !ok {
+			c := &candidate{text: text, value: value, notes: []string{inString}}
+			if c.satisfy(t) != nil {
+				return nil
+			}
+			return c
+		}
+		text = inner
 	}
 	return nil
 }
@@ -133,9 +158,9 @@ type candidate struct {
 // output is the value as compact JSON, in the model's own order of properties where it is unchanged.
 func (c *candidate) output() json.RawMessage {
 	if !c.changed {
-		var b bytes.Buffer
-		if json.Compact(&b, []byte(c.text)) == nil {
-			return b.Bytes()
+		text := jsontext.Value(c.text)
+		if text.Compact() == nil {
+			return json.RawMessage(text)
 		}
 	}
 	return encode(c.value)

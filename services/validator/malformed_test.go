@@ -32,11 +32,11 @@ var malformed = []struct{ name, task, answer, verdict, output string }{
 	{"a fence at the end of a line of prose", "", "Here it is: ```json\n" + good + "\n```", Extracted, good},
 	{"prose before", "", "Sure! Here is the JSON you asked for:\n\n" + good, Extracted, good},
 	{"prose behind", "", good + "\n\nLet me know if you need anything else!", Extracted, good},
-	{"prose on both sides", "", "Result: " + good + " (see above)", Extracted, good},
-	{"prose and a fence", "", "Of course.\n\n```json\n" + good + "\n```\n\nI chose support because the card is blocked.", Extracted, good},
-	{"citations beside it", "", "As the policy says [1], [2]:\n" + good + "\n[1] https://example.org", Extracted, good},
+	{"prose on both sides", "", "Result: " + good + " I hope that helps.", Extracted, good},
+	{"prose and a fence", "", "Of course.\n\n```json\n" + good + "\n```\n\nLet me know if you have any further questions.", Extracted, good},
+	{"citations before it", "", "As the policy says [1], [2]:\n" + good, Extracted, good},
 	{"an odd bracket in the prose before a fence", "", "In the interval [0, 1) I say:\n```json\n" + good + "\n```", Extracted, good},
-	{"a template's braces in the prose", "", "For {project} the answer is " + good, Extracted, good},
+	{"a template's braces in the prose", "", "For {project} the answer is: " + good, Extracted, good},
 	{"another language's fence before it", "", "```bash\necho {}\n```\nSo:\n```json\n" + good + "\n```", Extracted, good},
 	{"an empty fence before it", "", "```json\n```\n" + good, Extracted, good},
 	{"a byte order mark", "", "\ufeff" + good, Extracted, good},
@@ -49,7 +49,17 @@ var malformed = []struct{ name, task, answer, verdict, output string }{
 	{"XML around", "", "<answer>" + good + "</answer>", Extracted, good},
 	{"written into a string", "", `"{\"intent\":\"support\",\"urgency\":0.9}"`, Extracted, plain},
 	{"the same answer twice", "", "Draft: " + good + "\nFinal: " + good, Extracted, good},
-	{"a wrong try, then the right one", "", `First {"intent":"supp","urgency":0.9}, better ` + good, Extracted, good},
+	{"the same answer in other spellings", "", `{"intent":"support","urgency":0.90} {'urgency':0.9,'intent':'support'}`, Extracted, plain},
+	{"the same answer, first misspelled", "", `{'urgency':0.9,'intent':'support'} {"intent":"support","urgency":0.90}`, Extracted, plain},
+	{"a bracket within a string within a string", "", `Output: "{\"intent\":\"support\",\"urgency\":0.9,\"suggestedRoute\":\"a \\\"}\\\" } b\"}"`, Extracted, `{"intent":"support","urgency":0.9,"suggestedRoute":"a \"}\" } b"}`},
+	{"the same answer 64 times", "", strings.Repeat(plain+"\n", 64), Extracted, plain},
+	{"an object that is no answer before it", "", `{"message":"My card is blocked!!"} ` + good, Extracted, good},
+	{"eighty notes before it", "", strings.Repeat("So says [1]. ", 80) + "\n" + good, Extracted, good},
+	{"a token of the template behind", "", good + "<|im_end|>", Extracted, good},
+	{"each quote behind a backslash", "", `{\"intent\":\"support\",\"urgency\":0.9}`, Extracted, plain},
+	{"written into a string behind a label", "", `Output: "{\"intent\":\"support\",\"urgency\":0.9}"`, Extracted, plain},
+	{"written into a string twice", "", `"\"{\\\"intent\\\":\\\"support\\\",\\\"urgency\\\":0.9}\""`, Extracted, plain},
+	{"a fence written into a string", "", "\"```json\\n{\\\"intent\\\":\\\"support\\\",\\\"urgency\\\":0.9}\\n```\"", Extracted, plain},
 	{"an array in prose", "list", "There: [{\"a\":1}].", Extracted, `[{"a":1}]`},
 
 	// Nearly JSON, and only one way to read it.
@@ -59,7 +69,16 @@ var malformed = []struct{ name, task, answer, verdict, output string }{
 	{"Python's quotes", "", `{'intent': 'support', 'urgency': 0.9}`, Repaired, plain},
 	{"typographic quotes", "", `{“intent”: “support”, “urgency”: 0.9}`, Repaired, plain},
 	{"keys without quotes", "", `{intent: "support", urgency: 0.9}`, Repaired, plain},
-	{"comments", "", "{\n  // what the customer wants\n  \"intent\": \"support\", /* sure */\n  \"urgency\": 0.9\n}", Repaired, plain},
+	{"German quotes", "", `{„intent“: „support“, „urgency“: 0.9}`, Repaired, plain},
+	{"guillemets", "", `{«intent»: «support», »urgency«: 0.9}`, Repaired, plain},
+	{"backticks and accents", "", "{`intent´: `support`, `urgency`: 0.9}", Repaired, plain},
+	{"full-width signs", "", "｛＂intent＂：＂support＂，＂urgency＂：0.9｝", Repaired, plain},
+	{"a choice without quotes", "", `{intent: support, urgency: 0.9}`, Repaired, plain},
+	{"a key given twice with one value", "", `{"intent":"support","urgency":0.9,"intent":"support"}`, Repaired, plain},
+	{"line breaks spelled as escapes between tokens", "", `{\n"intent":"support",\t"urgency":0.9}`, Repaired, plain},
+	{"characters without width between tokens", "", "{\u200b\"intent\":\ufeff\"support\",\u2028\"urgency\": 0.9\u3000}", Repaired, plain},
+	{"commas missing between objects on lines of their own", "list", "[\n{\"a\":1}\n{\"a\":2}\n]", Repaired, `[{"a":1},{"a":2}]`},
+	{"quotes of an attribute within a string", "a", strings.Replace(goodAnalysis, "card is", `<b id="x">card</b> is`, 1), Repaired, strings.Replace(goodAnalysis, "card is", `<b id=\"x\">card</b> is`, 1)},
 	{"a comma missing at the end of a line", "", "{\n  \"intent\": \"support\"\n  \"urgency\": 0.9\n}", Repaired, plain},
 	{"a line break within a string", "a", strings.Replace(goodAnalysis, "card is", "card\nis", 1), Repaired, strings.Replace(goodAnalysis, "card is", `card\nis`, 1)},
 	{"an escaped apostrophe", "a", strings.Replace(goodAnalysis, "customer's", `customer\'s`, 1), Repaired, goodAnalysis},
@@ -87,12 +106,19 @@ var malformed = []struct{ name, task, answer, verdict, output string }{
 	{"a percentage", "", `{"intent":"support","urgency":90%}`, Invalid, ""},
 	{"null for a required property", "", `{"intent":null,"urgency":0.9}`, Invalid, ""},
 	{"a key given twice", "", `{"intent":"support","intent":"inquiry","urgency":0.9}`, Invalid, ""},
+	{"comments", "", "{\n  // what the customer wants\n  \"intent\": \"support\", /* sure */\n  \"urgency\": 0.9\n}", Invalid, ""},
+	{"a text without quotes", "", `{intent: support, urgency: 0.9, suggestedRoute: support}`, Invalid, ""},
+	{"a choice without quotes, in capitals", "", `{intent: SUPPORT, urgency: 0.9}`, Invalid, ""},
+	{"a character without width within a number", "", "{\"intent\":\"support\",\"urgency\":0.\u200b9}", Invalid, ""},
+	{"another answer begun behind it", "", good + "\n{\"intent\":\"inq", Invalid, ""},
 	{"without the opening brace", "", `"intent":"support","urgency":0.9}`, Invalid, ""},
 	{"an empty fence", "", "```json\n```", Invalid, ""},
 	{"an empty object", "", "{}", Invalid, ""},
 	{"a wrong answer in a string", "", `"{\"intent\":\"supp\",\"urgency\":0.9}"`, Invalid, ""},
-	{"a wrong answer beside one that is nearly right", "", `{"intent":"supp","urgency":0.9} {"intent":"support","urgency":0.9,}`, Invalid, ""},
 
+	{"a wrong answer beside one that is nearly right", "", `{"intent":"supp","urgency":0.9} {"intent":"support","urgency":0.9,}`, Ambiguous, ""},
+	{"a wrong try, then the right one", "", `First {"intent":"supp","urgency":0.9}, better: ` + good, Ambiguous, ""},
+	{"the same answer 65 times", "", strings.Repeat(plain+"\n", 65), Ambiguous, ""},
 	{"two answers", "", good + "\nor\n" + plain, Ambiguous, ""},
 	{"an answer a line", "", plain + "\n" + `{"intent":"inquiry","urgency":0.1}`, Ambiguous, ""},
 	{"two fences", "", "```json\n" + good + "\n```\n```json\n" + plain + "\n```", Ambiguous, ""},
@@ -157,25 +183,36 @@ var guesses = map[string]string{
 	"a quote that ends a string too early":      `{"summary":"He called it "urgent", then left","a":1}`,
 	"a quote before a key that is none":         `{"note":"the "dictator", "status": waiting","b":2}`,
 	"a quote within a string that is left open": `{"summary":"He called it "urgent", "topics":"card",}`,
-	"inches":                                `{"size":"24", 13" and 11" wide"}`,
-	"a backslash that means nothing":        `{"path":"C:\data\new"}`,
-	"strings added up":                      `{"summary":"part one" + "part two"}`,
-	"a call":                                `{"at":ISODate("2012-12-19T06:01:17.171Z")}`,
-	"not a number":                          `{"urgency":NaN}`,
-	"undefined":                             `{"urgency":undefined}`,
-	"a regular expression":                  `{"match":/a+/}`,
-	"two commas":                            `{"a":1,,"b":2}`,
-	"two trailing commas":                   `{"a":1,,}`,
-	"a comma first":                         `{,"a":1}`,
-	"a missing comma in an array":           `{"a":["x" "y"]}`,
-	"a missing comma on one line":           `{"a":"x" "b":"y"}`,
-	"prose between members":                 `{"a":"x", and also "b":"y"}`,
-	"quotes of two kinds around one string": `{"a":"x”,"b":“y"}`,
-	"an apostrophe in single quotes":        `{'summary':'it's blocked','a':1}`,
-	"escaped as if within a string":         `{\"intent\":\"support\"}`,
-	"an unclosed comment":                   `{"a":1 /* and then }`,
-	"a cut object behind a whole one":       `{"a":1} and {"a":2,"b":`,
-	"a whole object in a cut array":         `[{"a":1},{"a":2}`,
+	"inches":                         `{"size":"24", 13" and 11" wide"}`,
+	"a backslash that means nothing": `{"path":"C:\data\new"}`,
+	"strings added up":               `{"summary":"part one" + "part two"}`,
+	"a call":                         `{"at":ISODate("2012-12-19T06:01:17.171Z")}`,
+	"not a number":                   `{"urgency":NaN}`,
+	"undefined":                      `{"urgency":undefined}`,
+	"a regular expression":           `{"match":/a+/}`,
+	"two commas":                     `{"a":1,,"b":2}`,
+	"two trailing commas":            `{"a":1,,}`,
+	"a comma first":                  `{,"a":1}`,
+	"a missing comma in an array":    `{"a":["x" "y"]}`,
+	"a missing comma behind a number in an array": "{\"a\":[1\n{\"b\":1}]}",
+	"a quote with blanks on both sides":           `{"a":"see " one" two"}`,
+	"a missing comma on one line":                 `{"a":"x" "b":"y"}`,
+	"prose between members":                       `{"a":"x", and also "b":"y"}`,
+	"quotes of two kinds around one string":       `{"a":"x”,"b":“y"}`,
+	"an apostrophe in single quotes":              `{'summary':'it's blocked','a':1}`,
+	"escaped in part":                             `{\"intent\":\"support","urgency":1}`,
+	"items with a word between":                   `{"a":["fees" and "club"]}`,
+	"items with an arrow between":                 `{"a":["fees" -> "club"]}`,
+	"items with an ideographic comma":             `{"a":["发票"、"退货"]}`,
+	"inches that make a pair":                     `{"size":"24" by 13" wide"}`,
+	"texts with a word between":                   `{"a":"It broke." or "It was stolen."}`,
+	"quotes doubled":                              `{""a"":""b""}`,
+	"quotes that do not look like a pair":         `{"a":"the " and " of it"}`,
+	"quotes that look like two openings":          `{"a":"see "one and "two"}`,
+	"a comment":                                   `{"a":1 /* or 2 */}`,
+	"an unclosed comment":                         `{"a":1 /* and then }`,
+	"a cut object behind a whole one":             `{"a":1} and {"a":2,"b":`,
+	"a whole object in a cut array":               `[{"a":1},{"a":2}`,
 }
 
 // The schema allows everything: what is accepted here would have been delivered.
@@ -228,12 +265,12 @@ func TestARepairedAnswerMustSatisfyTheSchemaAsItIs(t *testing.T) {
 
 func TestWhatTheTwoReadersSeeDifferentlyIsNotRepaired(t *testing.T) {
 	t.Parallel()
-	const text = `{'a':'I don't and won't'}`
-	value, _, ok := read(text)
-	if m, _ := value.(map[string]any); !ok || m["a"] != "I don't and won't" {
+	const text = `{"a":"It was "perfect"","b":1}`
+	value, _, ok := read(text, nil)
+	if m, _ := value.(map[string]any); !ok || m["a"] != `It was "perfect"` {
 		t.Fatalf("%v, %t: the test needs a text that our reader takes", value, ok)
 	}
-	if c := mend(text); c != nil {
+	if c, _ := mend(text, nil); c != nil {
 		t.Errorf("%v", c.value)
 	}
 }
@@ -242,7 +279,7 @@ func TestOurReaderRefusesWhatItCanNotReadInOneWay(t *testing.T) {
 	t.Parallel()
 	deep := strings.Repeat("[", 200) + strings.Repeat("]", 200)
 	for _, text := range []string{`{'a':1,'a':2}`, deep, "", " ", "{", `{"a":"b`, "{}{}", "{} x", `{"a":"\ud800"}`, "{\"a\":\"\x01\"}", "{\"a\":\"\xff\"}", `[1e999]`, `{"a":"He called it "urgent", "b":"card"}`} {
-		if value, _, ok := read(text); ok {
+		if value, _, ok := read(text, nil); ok {
 			t.Errorf("%.40q: %v", text, value)
 		}
 	}

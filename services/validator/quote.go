@@ -2,6 +2,7 @@ package validator
 
 import (
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"spillway/pkg/schema"
@@ -10,12 +11,20 @@ import (
 // closing returns the quotes that end a string which begins with c; "": c is no quote.
 func closing(c rune) string {
 	switch c {
-	case '"', '\'', '`':
+	case '"', '\'', '＂':
 		return string(c)
+	case '`':
+		return "`´"
 	case '“', '”':
 		return "”“"
 	case '‘', '’':
 		return "’‘"
+	case '„':
+		return "“”"
+	case '«':
+		return "»"
+	case '»':
+		return "«"
 	}
 	return ""
 }
@@ -26,18 +35,16 @@ func (r *reader) atQuote() bool {
 }
 
 // quoted reads a string. A quote ends it where something follows that can only follow a string; a quote
-// within it is forgiven in pairs alone, because a pair that is split by the end of the string leaves an odd
-// number behind: that is the sign that the string ended too early.
+// within it is forgiven in pairs alone, of which the first opens a word and the second closes one. A pair
+// that is split by the end of the string leaves an odd number behind: that is the sign that the string ended
+// too early.
 func (r *reader) quoted() (any, bool) {
 	begin, size := utf8.DecodeRuneInString(r.text[r.at:])
-	if begin != '"' {
-		r.edited("other quotes")
-	}
-	r.at += size
+	r.quote(begin, size)
 	ending, inner := closing(begin), 0
 	var literal strings.Builder
 	literal.WriteByte('"')
-	for {
+	for before := begin; ; {
 		c, size := utf8.DecodeRuneInString(r.text[r.at:])
 		if size == 0 || c == utf8.RuneError && size == 1 {
 			return nil, false // the text ends within the string, or is not UTF-8
@@ -52,12 +59,16 @@ func (r *reader) quoted() (any, bool) {
 			if inner%2 != 0 {
 				return nil, false
 			}
+			r.at -= size
+			r.quote(c, size)
 			literal.WriteByte('"')
 			value, err := schema.Decode([]byte(literal.String()))
 			return value, err == nil
 		case strings.ContainsRune(ending, c):
 			r.edited("quotes within a string")
-			inner++
+			if inner++; inner%2 == 1 && !r.opensWord(before) || inner%2 == 0 && !r.closesWord(before) {
+				return nil, false
+			}
 			if r.inner++; r.inner > maxInnerQuotes {
 				return nil, false
 			}
@@ -66,7 +77,33 @@ func (r *reader) quoted() (any, bool) {
 			r.lineBreak(c)
 			writeLiteral(&literal, c)
 		}
+		before = c
 	}
+}
+
+// quote moves past a quote at the begin or the end of a string.
+func (r *reader) quote(c rune, size int) {
+	if c != '"' {
+		r.edited("other quotes")
+	}
+	if c != '"' && c != '\'' {
+		r.swap(size, `"`)
+	}
+	r.at += size
+}
+
+// opensWord reports whether the quote just read, with before to its left, looks like one that opens: behind
+// white space, an opening bracket or the = of an attribute, and directly before something.
+func (r *reader) opensWord(before rune) bool {
+	next, _ := utf8.DecodeRuneInString(r.text[r.at:])
+	return (isBlank(before) || strings.ContainsRune("([{<=（", before)) && !isBlank(next)
+}
+
+// closesWord reports whether the quote just read looks like one that closes: directly behind something, and
+// before white space or punctuation.
+func (r *reader) closesWord(before rune) bool {
+	next, _ := utf8.DecodeRuneInString(r.text[r.at:])
+	return !isBlank(before) && (isBlank(next) || unicode.IsPunct(next) || unicode.IsSymbol(next))
 }
 
 func (r *reader) lineBreak(c rune) {

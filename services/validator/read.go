@@ -14,30 +14,70 @@ const maxInnerQuotes = 32
 
 // reader reads nearly-JSON in one pass. It forgives exactly this, and says what it forgave:
 //
-//   - one comma behind the last item or member; a missing comma between members on lines of their own;
-//   - single, typographic or no quotes around keys, single or typographic ones around strings;
-//   - unescaped quotes in pairs within a string, line breaks within a string, \';
-//   - comments; True, False, None; white space that JSON does not know.
+//   - one comma behind the last item or member; a missing comma between members, or between the objects of an
+//     array, on lines of their own;
+//   - single, typographic, full-width or no quotes around keys, the same around strings;
+//   - unescaped quotes within a string in pairs that look like pairs, line breaks within a string, \';
+//   - True, False, None; one of the choices that the schema lists in the place of the word, without its quotes;
+//   - a key given twice with the same value;
+//   - between tokens: full-width punctuation, white space that JSON does not know or that is spelled as an
+//     escape, characters without width.
 //
 // Everything else is refused, above all what would need something that is not in the text: a closing quote
-// or bracket, a value, a digit. So what it reads has each character of the text but punctuation, once and
-// in order.
+// or bracket, a value, a digit; and comments, for what they say nobody reads. So what it reads has each
+// character of the text but punctuation, in order, and what is there twice once.
 type reader struct {
 	text  string
 	at    int
 	depth int
 	inner int
 	edits []string
+	// choices are the words that may stand without quotes; bare is how many do, and each is read with sign.
+	choices []string
+	bare    int
+	sign    string
+	// twice is true when a key was given twice.
+	twice bool
+	// swaps are the signs that are not those of JSON, in order.
+	swaps []swap
+}
+
+// swap is a sign of the text and what JSON writes in its place.
+type swap struct {
+	at, size int
+	by       string
 }
 
 // read returns the one value that text stands for. ok is false when there is none, or more than one.
-func read(text string) (value any, edits []string, ok bool) {
-	r := &reader{text: text}
+func read(text string, choices []string) (value any, r *reader, ok bool) {
+	return readAs(text, choices, "")
+}
+
+// readAs is read, with sign appended to each word that stands without quotes.
+func readAs(text string, choices []string, sign string) (value any, r *reader, ok bool) {
+	r = &reader{text: text, choices: choices, sign: sign}
 	if value, ok = r.value(); !ok {
 		return nil, nil, false
 	}
 	r.blank()
-	return value, r.edits, r.at == len(text)
+	return value, r, r.at == len(text)
+}
+
+// plain is the text with the signs of JSON, for the second reader, who knows no others.
+func (r *reader) plain() string {
+	var b strings.Builder
+	at := 0
+	for _, s := range r.swaps {
+		b.WriteString(r.text[at:s.at])
+		b.WriteString(s.by)
+		at = s.at + s.size
+	}
+	b.WriteString(r.text[at:])
+	return b.String()
+}
+
+func (r *reader) swap(size int, by string) {
+	r.swaps = append(r.swaps, swap{r.at, size, by})
 }
 
 func (r *reader) edited(what string) {
@@ -46,11 +86,25 @@ func (r *reader) edited(what string) {
 	}
 }
 
+// peek returns the sign that comes, a full-width one as that of JSON.
 func (r *reader) peek() byte {
-	if r.at < len(r.text) {
-		return r.text[r.at]
+	if r.at == len(r.text) {
+		return 0
 	}
-	return 0
+	if c := r.text[r.at]; c < utf8.RuneSelf {
+		return c
+	}
+	c, _ := utf8.DecodeRuneInString(r.text[r.at:])
+	return narrow(c)
+}
+
+// narrow returns the sign of JSON that c is the full-width form of, or one that JSON does not know.
+func narrow(c rune) byte {
+	switch c {
+	case '｛', '｝', '［', '］', '：', '，':
+		return byte(c - '！' + '!')
+	}
+	return utf8.RuneSelf
 }
 
 // take moves past c if it is next.
@@ -58,7 +112,13 @@ func (r *reader) take(c byte) bool {
 	if r.peek() != c {
 		return false
 	}
-	r.at++
+	size := 1
+	if r.text[r.at] >= utf8.RuneSelf {
+		_, size = utf8.DecodeRuneInString(r.text[r.at:])
+		r.edited("full-width punctuation")
+		r.swap(size, string(c))
+	}
+	r.at += size
 	return true
 }
 
@@ -82,7 +142,7 @@ func (r *reader) nested(read func() (any, bool)) (any, bool) {
 		return nil, false
 	}
 	defer func() { r.depth-- }()
-	r.at++
+	r.take(r.peek())
 	return read()
 }
 
@@ -90,15 +150,7 @@ func (r *reader) object() (any, bool) {
 	members := map[string]any{}
 	r.blank()
 	for !r.take('}') {
-		key, ok := r.key()
-		if _, twice := members[key]; !ok || twice {
-			return nil, false
-		}
-		r.blank()
-		if !r.take(':') {
-			return nil, false
-		}
-		if members[key], ok = r.value(); !ok {
+		if !r.member(members) {
 			return nil, false
 		}
 		newLine := r.blank()
@@ -118,6 +170,29 @@ func (r *reader) object() (any, bool) {
 	return members, true
 }
 
+// member reads a key and its value into members.
+func (r *reader) member(members map[string]any) bool {
+	key, ok := r.key()
+	if !ok {
+		return false
+	}
+	r.blank()
+	if !r.take(':') {
+		return false
+	}
+	value, ok := r.value()
+	if !ok {
+		return false
+	}
+	if first, twice := members[key]; twice {
+		r.edited("a key given twice")
+		r.twice = true
+		return equal(first, value)
+	}
+	members[key] = value
+	return true
+}
+
 func (r *reader) array() (any, bool) {
 	items := []any{}
 	r.blank()
@@ -127,18 +202,26 @@ func (r *reader) array() (any, bool) {
 			return nil, false
 		}
 		items = append(items, item)
-		r.blank()
+		newLine := r.blank()
 		switch {
 		case r.take(','):
 			r.blank()
 			if r.peek() == ']' {
 				r.edited("a trailing comma")
 			}
-		case r.peek() != ']':
+		case r.peek() == ']':
+		case newLine && r.peek() == '{' && isObject(item):
+			r.edited("a missing comma")
+		default:
 			return nil, false
 		}
 	}
 	return items, true
+}
+
+func isObject(value any) bool {
+	_, is := value.(map[string]any)
+	return is
 }
 
 func (r *reader) key() (string, bool) {
@@ -169,6 +252,12 @@ func (r *reader) constant() (any, bool) {
 	case "None":
 		r.edited("Python's constants")
 		return nil, true
+	default:
+		if slices.Contains(r.choices, word) {
+			r.edited("a choice without quotes")
+			r.bare++
+			return word + r.sign, true
+		}
 	}
 	return nil, false
 }
@@ -189,7 +278,7 @@ func (r *reader) word(has func(byte) bool) string {
 
 func isLetter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }
 
-// blank moves past white space and comments. It reports whether a line ended there.
+// blank moves past white space. It reports whether a line ended there.
 func (r *reader) blank() (newLine bool) {
 	for r.at < len(r.text) {
 		c, size := utf8.DecodeRuneInString(r.text[r.at:])
@@ -197,13 +286,13 @@ func (r *reader) blank() (newLine bool) {
 		case c == '\n':
 			newLine = true
 		case c == ' ' || c == '\t' || c == '\r':
-		case unicode.IsSpace(c):
+		case c == '\\' && r.spellsBlank():
+			size = 2
+			r.edited("white space spelled as escapes")
+			r.swap(size, " ")
+		case isBlank(c):
 			r.edited("white space that JSON does not know")
-		case c == '/':
-			if size = r.comment(); size == 0 {
-				return newLine
-			}
-			r.edited("comments")
+			r.swap(size, " ")
 		default:
 			return newLine
 		}
@@ -212,19 +301,17 @@ func (r *reader) blank() (newLine bool) {
 	return newLine
 }
 
-// comment returns the length of the comment that begins here, or 0.
-func (r *reader) comment() int {
-	rest := r.text[r.at:]
-	switch {
-	case strings.HasPrefix(rest, "//"):
-		if i := strings.IndexByte(rest, '\n'); i >= 0 {
-			return i // the end of the line counts as one
-		}
-		return len(rest)
-	case strings.HasPrefix(rest, "/*"):
-		if i := strings.Index(rest[2:], "*/"); i >= 0 {
-			return 2 + i + 2
-		}
+// spellsBlank reports whether an escape of white space comes, as it stands between tokens when a text was
+// encoded once too often.
+func (r *reader) spellsBlank() bool {
+	return r.at+1 < len(r.text) && strings.IndexByte("nrt", r.text[r.at+1]) >= 0
+}
+
+// isBlank reports whether c is white space, or a character without width.
+func isBlank(c rune) bool {
+	switch c {
+	case '\u200b', '\u200c', '\u200d', '\u2060', '\ufeff':
+		return true
 	}
-	return 0
+	return unicode.IsSpace(c)
 }

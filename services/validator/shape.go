@@ -19,12 +19,42 @@ const (
 	maxCoercedBytes = 32
 )
 
+// maxNodes bounds the values that an answer is made of. The schema library takes 1 KB for each that is at fault.
+const maxNodes = 200_000
+
+func tooManyNodes() []schema.Violation {
+	return []schema.Violation{{Rule: ruleSize, Message: fmt.Sprintf("has more than %d values", maxNodes)}}
+}
+
+// nodes counts value and all values in it, at most little beyond limit.
+func nodes(value any, limit int) (n int) {
+	n = 1
+	switch v := value.(type) {
+	case []any:
+		for _, item := range v {
+			if n += nodes(item, limit-n); n > limit {
+				return n
+			}
+		}
+	case map[string]any:
+		for _, member := range v {
+			if n += nodes(member, limit-n); n > limit {
+				return n
+			}
+		}
+	}
+	return n
+}
+
 // satisfy checks the candidate against the task's schema, after the changes that the task allows. nil: the
 // candidate satisfies it, and its notes say what was changed. Otherwise the faults are those of the answer
 // as it was: a change that did not help is not told.
 func (c *candidate) satisfy(t *task.Task) []schema.Violation {
 	if t.OutputSchema == nil {
 		return nil
+	}
+	if len(c.text) > maxNodes && nodes(c.value, maxNodes) > maxNodes {
+		return tooManyNodes()
 	}
 	faults := t.OutputSchema.Validate(c.value)
 	left := faults

@@ -32,6 +32,7 @@ type Handler struct {
 	metrics *metrics
 	log     zerolog.Logger
 	now     func() time.Time
+	publish func(job.Draft) // nil without a connection
 }
 
 var _ stage.Handler = (*Handler)(nil)
@@ -42,7 +43,11 @@ func New(env *stage.Env) (*Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Handler{tasks: env.Tasks, metrics: m, log: env.Log, now: time.Now}, nil
+	h := &Handler{tasks: env.Tasks, metrics: m, log: env.Log, now: time.Now}
+	if env.Conn != nil {
+		h.publish = func(d job.Draft) { stage.PublishDraft(env.Conn, d) }
+	}
+	return h, nil
 }
 
 // Handle judges the job's answer, and ends the run with it or sends the job where it can be mended.
@@ -60,6 +65,7 @@ func (h *Handler) Handle(_ context.Context, j *job.Job) error {
 	}
 	v := Judge(t, j.Input, j.Answer)
 	h.record(j, &v)
+	h.retract(j, &v)
 	switch v.Outcome {
 	case Refusal:
 		return fate.DivertTo(fate.Refused, fmt.Sprintf("model %s refused to answer", j.Model), nil)
@@ -75,7 +81,33 @@ func (h *Handler) Handle(_ context.Context, j *job.Job) error {
 		return h.correct(j, t, &v)
 	}
 	accept(j, t, &v)
+	h.metrics.outputs.WithLabelValues(j.Task, j.Outcome.Recovery).Inc()
 	return nil
+}
+
+// retract takes back the drafts of an answer that is no output.
+func (h *Handler) retract(j *job.Job, v *Verdict) {
+	if !j.Drafted || v.isOutput() || h.publish == nil {
+		return
+	}
+	d := j.Draft(job.DraftRetracted)
+	d.Code = codeOf(v)
+	h.publish(d)
+}
+
+// codeOf names a verdict that is no output.
+func codeOf(v *Verdict) fate.Code {
+	switch v.Outcome {
+	case Refusal:
+		return fate.Refused
+	case Empty:
+		return fate.ProviderEmpty
+	case TooLarge:
+		return fate.OutputTooLarge
+	case Truncated:
+		return fate.OutputTruncated
+	}
+	return fate.OutputInvalid
 }
 
 // accept ends the run with the output. What only a further call would need is dropped: the message stays

@@ -33,7 +33,7 @@ func TestEachRowOfTheValidatorEndsAsOutcomesSay(t *testing.T) {
 	for _, r := range []row{
 		{"right at once", []job.Answer{stop(good)}, 1, "", "strict", "valid"},
 		{"JSON in fences", []job.Answer{stop("```json\n" + good + "\n```")}, 1, "", "extracted", "extracted"},
-		{"JSON in prose", []job.Answer{stop("Here: " + good + " Bye.")}, 1, "", "extracted", "extracted"},
+		{"JSON in prose", []job.Answer{stop("Here: " + good + " I hope that helps.")}, 1, "", "extracted", "extracted"},
 		{"a trailing comma", []job.Answer{stop(`{"intent":"support","urgency":0.9,"suggestedRoute":"/support",}`)}, 1, "", "repaired", "repaired"},
 		{"off schema, right when told", []job.Answer{bad, stop(good)}, 2, "", "corrected", "invalid valid"},
 		{"off schema, right when told, in fences", []job.Answer{bad, stop("```\n" + good + "\n```")}, 2, "", "corrected", "invalid extracted"},
@@ -168,7 +168,7 @@ func TestATextTaskTakesTheTextAsItIs(t *testing.T) {
 			t.Errorf("escaped for HTML: %s", j.Outcome.Output)
 		}
 	}
-	for content, want := range map[string]string{"": Empty, "  ": Empty, strings.Repeat("x", 65<<10): TooLarge} {
+	for content, want := range map[string]string{"": Empty, "  ": Empty, "\ufeff\u200b\n": Empty, strings.Repeat("x", 65<<10): TooLarge} {
 		if v := judged(t, tk, content); v.Outcome != want {
 			t.Errorf("%d bytes: %s, want %s", len(content), v.Outcome, want)
 		}
@@ -240,7 +240,7 @@ func TestVerdictsAndCorrectionsAreCounted(t *testing.T) {
 		}
 	}
 	want := map[string]float64{
-		"spillway_corrections_total sample": 2, "spillway_verdicts_total sample extracted": 2,
+		"spillway_outputs_total extracted sample": 2, "spillway_outputs_total strict sample": 2, "spillway_corrections_total sample": 2, "spillway_verdicts_total sample extracted": 2,
 		"spillway_verdicts_total sample invalid": 2, "spillway_verdicts_total sample valid": 2,
 	}
 	if got := counted(t, registry); !maps.Equal(got, want) {

@@ -1,0 +1,304 @@
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+	"testing/fstest"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"spillway/pkg/broker"
+	"spillway/pkg/job"
+	"spillway/pkg/schema"
+	"spillway/pkg/stage"
+	"spillway/pkg/task"
+)
+
+// Answer is a recorded answer of a model.
+type Answer struct {
+	Name, Class, Task string
+	// Text is what the model says first, FinishReason stop or length.
+	Text, FinishReason string
+	// Meant is the value that the text stands for; nil: it stands for none.
+	Meant json.RawMessage
+}
+
+// ValidityOptions are those of Validity.
+type ValidityOptions struct {
+	// Answers are played one by one; Schemas are the output schemas of their tasks.
+	Answers []Answer
+	Schemas map[string][]byte
+	Options
+}
+
+// ValidityReport says how answers became outputs, and at which price.
+type ValidityReport struct {
+	Classes []*ValidityClass `json:"classes"`
+	// Wrong are the names of answers out of which came a value, without a correction, that was not meant.
+	Wrong []string `json:"wrong"`
+}
+
+// ValidityClass counts the answers of a class by the step that settled them.
+type ValidityClass struct {
+	Class   string `json:"class"`
+	Answers int    `json:"answers"`
+	// Steps are strict, extracted, repaired, corrected, and none where the run failed.
+	Steps map[string]int `json:"steps"`
+	Calls int            `json:"calls"`
+	// InputTokens and OutputTokens are of all calls, as the provider counts; the recorded one takes four
+	// characters for a token.
+	InputTokens  int     `json:"input_tokens"`
+	OutputTokens int     `json:"output_tokens"`
+	CostUSD      float64 `json:"cost_usd"`
+	Wrong        int     `json:"wrong"`
+}
+
+// StepNone is of answers out of which no output came.
+const StepNone = "none"
+
+// PhaseValidity is the phase of Validity.
+const PhaseValidity = "answers"
+
+const validityModel = `defaults:
+  timeouts: {connect: 10s, first_token: 60s, silence: 30s, call: 120s}
+  breaker: {consecutive_failures: 100000, failure_share: 1, min_calls: 100000}
+providers:
+  recorded: {kind: openai, base_url: %q, api_key: none}
+models:
+  recorded: {provider: recorded, id: recorded-1, stream: false, context_window: 1000000, max_output_tokens: 400000, prices: {input: 0, output: 0}}
+`
+
+const validityTask = `model: recorded
+retry: {attempts: 1}
+correction: {max_tokens: 1000000}
+deadline: {default: 5m}
+ladder: []
+no_ladder: what does not become an output is to be seen
+`
+
+// Validity plays answers through a pipeline: each is what a model says to a request of its own. A model that is
+// told what is wrong answers with a value that satisfies the schema.
+func Validity(ctx context.Context, o ValidityOptions) (*ValidityReport, error) {
+	if o.Getenv == nil {
+		o.Getenv = func(string) string { return "" }
+	}
+	model := &recorded{answers: o.Answers, better: map[string]string{}}
+	for name, source := range o.Schemas {
+		s, err := schema.Compile(source)
+		if err != nil {
+			return nil, fmt.Errorf("the schema of %s: %w", name, err)
+		}
+		better, _ := s.Sample(schema.RequiredOnly)
+		text, err := json.Marshal(better)
+		if err != nil {
+			return nil, fmt.Errorf("a sample of %s: %w", name, err)
+		}
+		model.better[name] = string(text)
+	}
+	address, stop, err := model.serve(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer stop()
+	tasks, err := o.tasks("http://" + address + "/v1")
+	if err != nil {
+		return nil, err
+	}
+	var all []played
+	for n, a := range o.Answers {
+		all = append(all, played{
+			name: a.Name, class: a.Class, task: a.Task, input: fmt.Appendf(nil, `"%s%d"`, numberMark, n),
+			isWrong: func(output json.RawMessage) bool { return !isMeant(output, a.Meant) },
+		})
+	}
+	return o.playAll(ctx, tasks, all)
+}
+
+// Live asks real models, in a pipeline in this process, for count answers to each of the tasks, and counts what
+// became of them. It costs money. inputs are tried in turn.
+func Live(ctx context.Context, o Options, tasks *task.Set, inputs map[string][][]byte, count int) (*ValidityReport, error) {
+	var all []played
+	for _, name := range slices.Sorted(maps.Keys(inputs)) {
+		for n := range count {
+			all = append(all, played{
+				name: fmt.Sprintf("%s %d", name, n), class: name, task: name, input: inputs[name][n%len(inputs[name])],
+				isWrong: func(json.RawMessage) bool { return false }, // nobody knows what was meant
+			})
+		}
+	}
+	return (&ValidityOptions{Options: o}).playAll(ctx, tasks, all)
+}
+
+// played is one request.
+type played struct {
+	name, class, task string
+	input             []byte // JSON
+	// isWrong reports whether an output that needed no correction is not what was meant.
+	isWrong func(output json.RawMessage) bool
+}
+
+// playAll runs a pipeline for the requests.
+func (o *ValidityOptions) playAll(ctx context.Context, tasks *task.Set, all []played) (*ValidityReport, error) {
+	b := &bench{Options: o.Options, limits: stage.DefaultLimits()}
+	report := &ValidityReport{Wrong: []string{}}
+	for i := range all {
+		report.class(all[i].class) // in the order of the requests, not of the results
+	}
+	return report, b.onServer(func(url string) error {
+		p, err := startPipeline(ctx, url, "", tasks, b.limits, &b.Options)
+		if err != nil {
+			return err
+		}
+		return errors.Join(o.play(ctx, p.conn, all, report), p.stop())
+	})
+}
+
+func (o *ValidityOptions) tasks(provider string) (*task.Set, error) {
+	folder := fstest.MapFS{"models.yaml": {Data: fmt.Appendf(nil, validityModel, provider)}}
+	for name, source := range o.Schemas {
+		for file, text := range map[string]string{
+			"task.yaml": validityTask, "output.schema.json": string(source), "prompt.tmpl": `{{define "user"}}{{.Input}}{{end}}`,
+		} {
+			folder["tasks/"+name+"/"+file] = &fstest.MapFile{Data: []byte(text)}
+		}
+	}
+	return task.Load(folder, o.Getenv)
+}
+
+// play publishes a request an answer and counts what became of them.
+func (o *ValidityOptions) play(ctx context.Context, conn *broker.Conn, all []played, report *ValidityReport) error {
+	results := make(chan *nats.Msg, len(all))
+	sub, err := conn.NC.ChanSubscribe(broker.AllResults, results)
+	if err != nil {
+		return fmt.Errorf("subscribe to the results: %w", err)
+	}
+	defer func() { _ = sub.Unsubscribe() }() // the connection ends soon
+	for n := range all {
+		_, err := conn.Publish(ctx, &nats.Msg{
+			Subject: broker.RequestSubject(job.Interactive, all[n].task), Data: fmt.Appendf(nil, `{"input":%s,"cache":"bypass"}`, all[n].input),
+			Header: nats.Header{broker.MsgIDHeader: {fmt.Sprintf("answer-%d", n)}},
+		})
+		if err != nil {
+			return fmt.Errorf("publish request %d: %w", n, err)
+		}
+	}
+	for done := range all {
+		o.progress(PhaseValidity, done, len(all))
+		select {
+		case m := <-results:
+			var r job.Result
+			if err := json.Unmarshal(m.Data, &r); err != nil {
+				return fmt.Errorf("decode the result on %s: %w", m.Subject, err)
+			}
+			var n int
+			if _, err := fmt.Sscanf(r.ID, "answer-%d", &n); err != nil || n < 0 || n >= len(all) {
+				return fmt.Errorf("a result of nobody's: %q", r.ID)
+			}
+			report.add(&all[n], &r)
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
+}
+
+// class returns the counts of a class, new ones behind the others.
+func (r *ValidityReport) class(name string) *ValidityClass {
+	for _, c := range r.Classes {
+		if c.Class == name {
+			return c
+		}
+	}
+	c := &ValidityClass{Class: name, Steps: map[string]int{}}
+	r.Classes = append(r.Classes, c)
+	return c
+}
+
+func (r *ValidityReport) add(a *played, result *job.Result) {
+	c := r.class(a.class)
+	c.Answers++
+	c.Calls += result.Usage.Calls
+	c.InputTokens += result.Usage.InputTokens
+	c.OutputTokens += result.Usage.OutputTokens
+	c.CostUSD += result.CostUSD
+	step := result.Recovery
+	if result.Status != job.Succeeded {
+		step = StepNone
+	}
+	c.Steps[step]++
+	if step != StepNone && step != job.RecoveryCorrected && a.isWrong(result.Output) {
+		c.Wrong++
+		r.Wrong = append(r.Wrong, a.name)
+	}
+}
+
+// isMeant compares values as JSON has them: 1.0 is 1, and members have no order.
+func isMeant(output, meant json.RawMessage) bool {
+	var is, should any
+	return meant != nil && json.Unmarshal(output, &is) == nil && json.Unmarshal(meant, &should) == nil && reflect.DeepEqual(is, should)
+}
+
+// numberMark stands before the number of the answer that a request is to get.
+const numberMark = "answer no. "
+
+// recorded is a provider that says what was recorded, and what is right when it is told what is wrong.
+type recorded struct {
+	answers []Answer
+	better  map[string]string // by task
+}
+
+// serve answers on a free port of this machine until stop is called.
+func (m *recorded) serve(ctx context.Context) (address string, stop func(), err error) {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, fmt.Errorf("listen for the calls: %w", err)
+	}
+	server := &http.Server{Handler: m, ReadHeaderTimeout: 10 * time.Second}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = server.Serve(l) // it ends with Close
+	}()
+	return l.Addr().String(), func() { _ = server.Close(); <-served }, nil
+}
+
+func (m *recorded) ServeHTTP(w http.ResponseWriter, q *http.Request) {
+	var asked struct {
+		Messages []job.Message `json:"messages"`
+	}
+	n := -1
+	err := json.NewDecoder(q.Body).Decode(&asked)
+	for _, message := range asked.Messages {
+		if at := strings.Index(message.Content, numberMark); at >= 0 && message.Role == "user" && n < 0 {
+			_, _ = fmt.Sscanf(message.Content[at+len(numberMark):], "%d", &n) // n stays below zero, which is told below
+		}
+	}
+	if err != nil || n < 0 || n >= len(m.answers) {
+		http.Error(w, `{"error":{"message":"no recorded answer is asked for"}}`, http.StatusBadRequest)
+		return
+	}
+	a := m.answers[n]
+	text, finish := a.Text, a.FinishReason
+	if len(asked.Messages) > 1 {
+		text, finish = m.better[a.Task], "stop"
+	}
+	prompt := 0
+	for _, message := range asked.Messages {
+		prompt += len(message.Content)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(map[string]any{ // a client that left needs no answer
+		"id": fmt.Sprintf("recorded-%d", n), "model": "recorded-1", "created": time.Now().Unix(),
+		"choices": []any{map[string]any{"index": 0, "finish_reason": finish, "message": map[string]string{"role": "assistant", "content": text}}},
+		"usage":   map[string]int{"prompt_tokens": max(prompt/4, 1), "completion_tokens": max(len(text)/4, 1)},
+	})
+}
