@@ -600,7 +600,7 @@ func TestNobodyPublishesBeyondItsWork(t *testing.T) {
 		"$JS.API.STREAM.MSG.DELETE.LLM_CACHE":           {operatorUser, upUser},
 		"$JS.API.STREAM.MSG.DELETE.LLM_RESULTS":         {upUser},
 		"$JS.API.STREAM.MSG.GET.LLM_ADMITTED":           {broker.Ingest, broker.Fallback, operatorUser, clientUser, upUser},
-		"$JS.API.STREAM.MSG.GET.LLM_CACHE":              {broker.ContextBuilder, broker.Fallback, operatorUser, upUser},
+		"$JS.API.STREAM.MSG.GET.LLM_CACHE":              {broker.ContextBuilder, broker.Fallback, broker.ResultWriter, operatorUser, upUser},
 		"$JS.API.STREAM.MSG.GET.LLM_REQUESTS":           {operatorUser, upUser},
 		"$JS.API.CONSUMER.CREATE.LLM_CACHE.x":           {bootstrapUser, operatorUser, upUser},
 		"$JS.API.CONSUMER.CREATE.LLM_INFERENCE.x":       {bootstrapUser, upUser},

@@ -16,8 +16,12 @@ import (
 	"spillway/pkg/task"
 )
 
-// lateAfter is how old an answer is that may come behind a newer one.
-const lateAfter = 5 * time.Second
+const (
+	// lateAfter is how old an answer is that may come behind a newer one.
+	lateAfter = 5 * time.Second
+	// lookFor bounds the look for that newer one: a result waits for it.
+	lookFor = 250 * time.Millisecond
+)
 
 // Miss is why there is no cached answer for a job.
 type Miss struct {
@@ -79,7 +83,7 @@ func isValid(t *task.Task, output []byte) bool {
 }
 
 // Keep keeps the answer of a run that ended, if it may serve others. The write is not awaited: losing it costs
-// a call, or a worse answer, one day.
+// a call, or a worse answer, one day. An answer that is late looks for a newer one first, for lookFor at most.
 func Keep(ctx context.Context, conn *broker.Conn, t *task.Task, j *job.Job) error {
 	if !isKept(t, j) {
 		return nil
@@ -89,11 +93,8 @@ func Keep(ctx context.Context, conn *broker.Conn, t *task.Task, j *job.Job) erro
 	if age >= t.Cache.Keep {
 		return nil
 	}
-	if age > lateAfter {
-		// A failed read is no reason not to keep it.
-		if newer, _, err := read(ctx, conn, j.CacheKey); err == nil && newer.At.After(at) {
-			return nil
-		}
+	if age > lateAfter && hasNewer(ctx, conn, j.CacheKey, at) {
+		return nil
 	}
 	body, err := json.Marshal(job.CachedAnswer{
 		V: job.Version, ID: j.ID, Task: j.Task, TaskVersion: j.TaskVersion, Tenant: j.Tenant, Output: o.Output,
@@ -107,6 +108,15 @@ func Keep(ctx context.Context, conn *broker.Conn, t *task.Task, j *job.Job) erro
 		return fmt.Errorf("cache the answer of %s: %w", j.ID, err)
 	}
 	return nil
+}
+
+// hasNewer reports whether an answer is kept that was made after at. That it could not be read is no reason not to
+// keep another.
+func hasNewer(ctx context.Context, conn *broker.Conn, key string, at time.Time) bool {
+	ctx, cancel := context.WithTimeout(ctx, lookFor)
+	defer cancel()
+	kept, _, err := read(ctx, conn, key)
+	return err == nil && kept.At.After(at)
 }
 
 // isKept reports whether the run's answer is the task's own, made by one version of it.

@@ -13,5 +13,5 @@
 // The key (task.CacheKey) hashes the tenant, the canonical input, the session, and all that shapes an answer:
 // prompt, model and where it is called, parameters, schema, rules, context. So a changed task finds nothing of
 // what it answered before, and a tenant nothing of another's. An answer on which two versions of a task worked,
-// while a new one was being rolled out, is kept for nobody (TestTheCacheNeverServesWhatItShouldNot).
+// while a new one was being rolled out, is kept for nobody (TestAnAnswerThatTwoVersionsMadeIsKeptForNobody).
 package cache

@@ -54,11 +54,6 @@ func newIndex(m *metrics) *index {
 	return &index{byID: map[string]*entry{}, wake: make(chan struct{}, 1), m: m, early: map[string]told{}}
 }
 
-// add notes a marker. A later run replaces the entry of an earlier one.
-func (x *index) add(id string, run int, answerBy time.Time) {
-	x.put(entry{id: id, run: int32(run), answerBy: nanoseconds(answerBy)})
-}
-
 // nanoseconds is t as Unix time; what they cannot tell is as far away as they can.
 func nanoseconds(t time.Time) int64 {
 	switch {
@@ -70,7 +65,7 @@ func nanoseconds(t time.Time) int64 {
 	return t.UnixNano()
 }
 
-// put is add for a run of which more is to be said.
+// put notes a run. A later run replaces the entry of an earlier one.
 func (x *index) put(e entry) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

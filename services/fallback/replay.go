@@ -198,7 +198,7 @@ func (f *fallback) take(ctx context.Context, dead *job.Job, order job.Arrival, s
 		next.AnswerBy, next.TraceParent = next.Deadline.Add(-time.Second), dead.TraceParent
 		if t := f.tasks.Tasks[dead.Task]; t != nil {
 			next.AnswerBy = next.Deadline.Add(-t.AnswerLead(total))
-			f.reversion(&next, dead, t)
+			f.markVersion(&next, dead, t)
 		}
 		err = f.conn.Readmit(ctx, &next, sequence)
 		if err == nil {
@@ -210,8 +210,8 @@ func (f *fallback) take(ctx context.Context, dead *job.Job, order job.Arrival, s
 	}
 }
 
-// reversion makes the marker that of a version of the task, which may not be the one of the run before.
-func (f *fallback) reversion(m *job.Marker, dead *job.Job, t *task.Task) {
+// markVersion makes the marker that of a version of the task, which may not be the one of the run before.
+func (f *fallback) markVersion(m *job.Marker, dead *job.Job, t *task.Task) {
 	m.TaskVersion, m.CacheKey, m.Canned = t.Version, "", 0
 	input, err := schema.Decode(dead.Input)
 	if err != nil {

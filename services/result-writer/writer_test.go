@@ -1,11 +1,13 @@
 package resultwriter
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
 
@@ -22,13 +24,18 @@ func bench(t *testing.T) (*broker.Conn, stage.Handler) {
 	t.Helper()
 	conn := brokertest.Connect(t, brokertest.Server(t).URL())
 	brokertest.Ensure(t, conn, stage.Topology([]stage.Definition{Definition()}, broker.DefaultSizing()))
+	return conn, handlerOn(t, conn)
+}
+
+func handlerOn(t *testing.T, conn *broker.Conn) stage.Handler {
+	t.Helper()
 	h, err := newWriter(&stage.Env{Conn: conn, Log: zerolog.Nop(), Tasks: &task.Set{
 		Tasks: map[string]*task.Task{"toy": {Name: "toy", Cache: task.Cache{Serve: "fallback", Keep: time.Hour}}},
 	}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return conn, h
+	return h
 }
 
 func ended(run int, supersedes uint64, status job.Status, output string) *job.Job {
@@ -113,6 +120,26 @@ func TestALateAnswerIsKeptForAReplayAndFeedsTheCache(t *testing.T) {
 		return err == nil && json.Valid(cached.Data)
 	})
 	if r, _ := stored(t, conn); string(r.Output) != `"canned"` {
+		t.Errorf("stored %s", r.Output)
+	}
+}
+
+func TestAResultDoesNotWaitForACacheThatDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	all, deaf := brokertest.Restricted(t, server.Permissions{
+		Publish: &server.SubjectPermission{Deny: []string{"$JS.API.STREAM.MSG.GET." + broker.CacheStream}},
+	})
+	conn := brokertest.Connect(t, all)
+	brokertest.Ensure(t, conn, stage.Topology([]stage.Definition{Definition()}, broker.DefaultSizing()))
+	waited := ended(1, 0, job.Succeeded, `"real"`)
+	// So long ago that a newer answer may have been kept since.
+	waited.History = []job.Event{{Kind: job.KindCall, At: time.Now().Add(-time.Minute)}}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := handlerOn(t, brokertest.Connect(t, deaf)).Handle(ctx, waited); err != nil {
+		t.Fatal(err)
+	}
+	if r, _ := stored(t, conn); string(r.Output) != `"real"` {
 		t.Errorf("stored %s", r.Output)
 	}
 }

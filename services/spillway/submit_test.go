@@ -233,32 +233,20 @@ func TestSubmitSaysWhoIsMissing(t *testing.T) {
 
 // An application has the rights that deploy/nats gives one: it reads no markers and sees no other stream.
 func TestAnApplicationMaySubmitWithTheRightsOfOne(t *testing.T) {
-	s, err := server.NewServer(&server.Options{
-		Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true, JetStream: true, StoreDir: t.TempDir(),
-		Users: []*server.User{{Username: "all", Password: "p"}, {Username: "app", Password: "p", Permissions: &server.Permissions{
-			Publish: &server.SubjectPermission{Allow: []string{
-				"llm.request.*", "llm.batch.*", "llm.submit.*", "llm.cancel.*", "$JS.API.STREAM.INFO.LLM_RESULTS", "$JS.API.STREAM.MSG.GET.LLM_RESULTS",
-			}},
-			Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.>", "llm.result.>", "llm.progress.>"}},
-		}}},
+	all, app := brokertest.Restricted(t, server.Permissions{
+		Publish: &server.SubjectPermission{Allow: []string{
+			"llm.request.*", "llm.batch.*", "llm.submit.*", "llm.cancel.*", "$JS.API.STREAM.INFO.LLM_RESULTS", "$JS.API.STREAM.MSG.GET.LLM_RESULTS",
+		}},
+		Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.>", "llm.result.>", "llm.progress.>"}},
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Start()
-	t.Cleanup(s.Shutdown)
-	if !s.ReadyForConnections(10 * time.Second) {
-		t.Fatal("the server is not ready")
-	}
-	as := func(user string) string { return "nats://" + user + ":p@" + s.Addr().String() }
-	r := &rig{url: as("all"), conn: brokertest.Connect(t, as("all"))}
+	r := &rig{url: all, conn: brokertest.Connect(t, all)}
 	brokertest.Ensure(t, r.conn, stage.Topology(services.Pipeline(), broker.DefaultSizing()))
 	r.runPipeline(t, folder(t))
-	app := &rig{url: as("app")}
-	app.spillway(t, "submit", "analyze", `{"text":"mine"}`).with(exitOK, "succeeded")
-	app.spillway(t, "submit", "analyze", `{"text":"mine"}`, "--id=app-1").with(exitOK, "succeeded")
-	app.spillway(t, "submit", "analyze", `{"text":"another"}`, "--id=app-1").with(exitFailed, "id_conflict")
-	app.spillway(t, "result", "app-1").with(exitOK, "succeeded")
+	theirs := &rig{url: app}
+	theirs.spillway(t, "submit", "analyze", `{"text":"mine"}`).with(exitOK, "succeeded")
+	theirs.spillway(t, "submit", "analyze", `{"text":"mine"}`, "--id=app-1").with(exitOK, "succeeded")
+	theirs.spillway(t, "submit", "analyze", `{"text":"another"}`, "--id=app-1").with(exitFailed, "id_conflict")
+	theirs.spillway(t, "result", "app-1").with(exitOK, "succeeded")
 }
 
 func TestALineReaderGoesOnAfterALongLine(t *testing.T) {
