@@ -13,7 +13,7 @@ import (
 
 // What the corpus counts. A change of a rule that loses a line, or wins one, is to be seen here.
 const (
-	exactlyTraps    = 334
+	exactlyTraps    = 325
 	exactlyUnread   = 12
 	leastRecovered  = 0.6
 	exactlyRepaired = 144
