@@ -3,7 +3,8 @@
 // What is complete is shown as it is. Of the rest, a string value is shown as far as it goes; a number, a
 // literal or a key only once it has ended, for its beginning would say something else (12 of 1250, "pass" of
 // "password"). Open arrays and objects are shown closed. So each value that was shown stays where it is in
-// what is shown later, and only open strings, arrays and objects grow.
+// what is shown later, and only open strings, arrays and objects grow. A string that must be one of some, by its
+// Shape, is shown once it has ended, too.
 //
 // What is shown is JSON (RFC 8259), but for invalid UTF-8, which stays as it is. Text that can not go on to
 // become JSON is shown as far as it could. A name that comes twice takes back what it said first. It is meant for
@@ -21,11 +22,14 @@ import (
 // MaxDepth bounds nesting; deeper text is shown as far as it was before.
 const MaxDepth = 256
 
-// Reader reads the beginning of a text piece by piece. The zero value is ready. The text must begin with the
+// Reader reads the beginning of a text piece by piece. The zero value is ready, and lets all strings grow. The text must begin with the
 // array or object, but for white space, a byte order mark and the opening line of a code fence: of a text that
 // says something first nothing is shown, for what comes in it may be a note, a thought, or an example. What
 // follows the value is passed over.
 type Reader struct {
+	// Shape says which strings are shown only whole. It is set before the first piece.
+	Shape *Shape
+
 	lead  []byte // what came, until it is known how the text begins
 	text  []byte // from the bracket on
 	at    int    // what was read of it
@@ -33,7 +37,7 @@ type Reader struct {
 	state state
 	// safe is how much of text can be shown, followed by the brackets that are open.
 	safe int
-	// scalar is where the number or literal at hand begins.
+	// scalar is where the number, literal or string at hand begins.
 	scalar int
 	// isKey, escaped and digits are about the string at hand: it names a member; the next character is
 	// escaped; so many digits of \u are to come.
@@ -43,6 +47,15 @@ type Reader struct {
 	done bool
 	// high is where an escaped high surrogate began, whose other half is to come; 0: none did.
 	high int
+	// here is the shape of the value at hand, or that comes next; around are those of the open brackets, with
+	// how many commas each had.
+	here   *Shape
+	around []place
+}
+
+type place struct {
+	shape  *Shape
+	commas int
 }
 
 type state int
@@ -108,11 +121,14 @@ const blanks = " \t\r\n"
 
 // shown is how many bytes of the text are shown.
 func (r *Reader) shown() int {
-	if r.state == inString && !r.isKey {
+	if r.grows() {
 		return r.whole()
 	}
 	return r.safe
 }
+
+// grows reports whether a string is open that is shown as far as it goes.
+func (r *Reader) grows() bool { return r.state == inString && !r.isKey && !r.here.isWhole() }
 
 // Value returns the value as JSON, nil before there is any. It is the caller's.
 func (r *Reader) Value() []byte {
@@ -121,7 +137,7 @@ func (r *Reader) Value() []byte {
 	}
 	n := r.shown()
 	value := append(make([]byte, 0, n+1+len(r.open)), r.text[:n]...)
-	if r.state == inString && !r.isKey {
+	if r.grows() {
 		value = append(value, '"')
 	}
 	for _, bracket := range slices.Backward(r.open) {
@@ -182,7 +198,7 @@ func (r *Reader) step(c byte) {
 		r.follow(c == ':', beforeValue)
 	case c == '"':
 		r.isKey = r.state == beforeKey || r.state == beforeFirst && r.inObject()
-		r.state = inString
+		r.state, r.scalar = inString, r.at
 	default:
 		r.scalar = r.at
 		r.follow(isScalar(c) && (r.state == beforeValue || r.state == beforeFirst && !r.inObject()), inScalar)
@@ -203,7 +219,12 @@ func (r *Reader) begin(c byte) {
 	if r.follow(fits && len(r.open) < MaxDepth, beforeFirst); r.done {
 		return
 	}
+	if len(r.open) == 0 {
+		r.here = r.Shape
+	}
 	r.open = append(r.open, c)
+	r.around = append(r.around, place{shape: r.here})
+	r.here = r.here.item(0) // a member's is known with its name
 	r.safe = r.at + 1
 }
 
@@ -213,7 +234,7 @@ func (r *Reader) close(c byte) {
 		r.done = true
 		return
 	}
-	r.open = r.open[:len(r.open)-1]
+	r.open, r.around = r.open[:len(r.open)-1], r.around[:len(r.around)-1]
 	r.state, r.safe = behindValue, r.at+1
 	r.done = len(r.open) == 0
 }
@@ -223,7 +244,25 @@ func (r *Reader) comma(c byte) {
 	if r.inObject() {
 		next = beforeKey
 	}
+	in := &r.around[len(r.around)-1]
+	in.commas++
+	r.here = in.shape.item(in.commas)
 	r.follow(c == ',', next)
+}
+
+// named notes the shape of the member whose name just ended.
+func (r *Reader) named() {
+	in := r.around[len(r.around)-1].shape
+	if in == nil {
+		r.here = nil
+		return
+	}
+	var name string
+	if json.Unmarshal(r.text[r.scalar:r.at+1], &name) != nil {
+		r.done = true // it was read as a string
+		return
+	}
+	r.here = in.member(name)
 }
 
 func (r *Reader) inString(c byte) {
@@ -249,6 +288,11 @@ func (r *Reader) inString(c byte) {
 		r.high = 0
 		if r.state = behindValue; r.isKey {
 			r.state = beforeColon
+			r.named()
+			return
+		}
+		if r.here.forbids(r.text[r.scalar : r.at+1]) {
+			r.state, r.done = inString, true
 			return
 		}
 		r.safe = r.at + 1

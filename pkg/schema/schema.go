@@ -81,5 +81,8 @@ func (s *Schema) Memo(of func(*Schema) any) any {
 	return s.memo
 }
 
+// Document returns the schema decoded, for the caller alone.
+func (s *Schema) Document() (any, error) { return Decode(s.source) }
+
 // Source returns the schema's text without white space. It must not be changed.
 func (s *Schema) Source() []byte { return s.source }
