@@ -314,9 +314,9 @@ func TestMessagesOfTheGoTypesSatisfyTheirSchemas(t *testing.T) {
 	for name, messages := range map[string][]any{
 		"messages/result.schema.json": {result, full},
 		"messages/draft.schema.json": {
-			job.Draft{V: job.Version, ID: "a", Task: "t", Event: job.DraftPart, Run: 1, Call: 1, Holder: "h", N: 1, Partial: json.RawMessage(`{"a":[]}`)},
-			job.Draft{V: job.Version, ID: "a", Task: "t", Event: job.DraftPart, Run: 1, Call: 1, Holder: "h", N: 2, Text: "more"},
-			job.Draft{V: job.Version, ID: "a", Task: "t", Event: job.DraftRetracted, Run: 1, Call: 1, Code: "output_invalid"},
+			job.Draft{V: job.Version, ID: "a", Task: "t", Event: job.DraftPart, Run: 1, Delivery: 1, Call: 1, Holder: "h", N: 1, Partial: json.RawMessage(`{"a":[]}`)},
+			job.Draft{V: job.Version, ID: "a", Task: "t", Event: job.DraftPart, Run: 1, Delivery: 1, Call: 1, Holder: "h", N: 2, Text: "more"},
+			job.Draft{V: job.Version, ID: "a", Task: "t", Event: job.DraftRetracted, Run: 1, Delivery: 1, Call: 1, Code: "output_invalid"},
 		},
 		"messages/request.schema.json": {
 			job.Request{Input: json.RawMessage(`{}`)},

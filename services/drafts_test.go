@@ -2,6 +2,7 @@ package services_test
 
 import (
 	"encoding/json"
+	"io/fs"
 	"reflect"
 	"strings"
 	"sync"
@@ -16,16 +17,41 @@ import (
 	"spillway/pkg/fakellm"
 	"spillway/pkg/fate"
 	"spillway/pkg/job"
+	"spillway/pkg/schema"
+	"spillway/schemas"
 )
+
+// draftFolder has models that may be as slow as these tests want them.
+func draftFolder(first, second string) fstest.MapFS {
+	fs := folder(first, second)
+	const patient = "timeouts: {connect: 10s, first_token: 15s, silence: 15s, call: 15s}"
+	fs["models.yaml"] = &fstest.MapFile{Data: []byte(modelsYAML(patient, small("small", "one", first), large("large", "two", second)))}
+	addCanned(fs, "silent", taskYAML+"output: {stream: never}\n"+ladderWhole)
+	addCanned(fs, "fresh", taskYAML+"cache: {serve: fresh, fresh_for: 1h}\n"+ladderCanned)
+	return fs
+}
 
 // draftRig has models that take a second and more for an answer, and a subscriber to drafts.
 func draftRig(t *testing.T) (*rig, *drafted) {
 	t.Helper()
-	r := setupWith(t, brokertest.Server(t).URL(), 1, func(first, second string) fstest.MapFS {
-		fs := folder(first, second)
-		addCanned(fs, "silent", taskYAML+"output: {stream: never}\n"+ladderWhole)
-		return fs
-	})
+	r := setupWith(t, brokertest.Server(t).URL(), 1, draftFolder)
+	d := r.hearDrafts()
+	r.run()
+	return r, d
+}
+
+// hearDrafts makes answers slow, and subscribes to drafts with nothing of the pipeline but its message schema.
+func (r *rig) hearDrafts() *drafted {
+	t := r.t
+	t.Helper()
+	text, err := fs.ReadFile(schemas.FS(), "messages/draft.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	valid, err := schema.Compile(text)
+	if err != nil {
+		t.Fatal(err)
+	}
 	slow := fakellm.Latency{PerToken: 20 * time.Millisecond}
 	r.first.SetLatency(slow)
 	r.second.SetLatency(slow)
@@ -40,6 +66,9 @@ func draftRig(t *testing.T) (*rig, *drafted) {
 		if err := json.Unmarshal(m.Data, &draft); err != nil || m.Subject != "llm.delta."+draft.Task+"."+draft.ID {
 			t.Errorf("on %s: %s, %v", m.Subject, m.Data, err)
 		}
+		if value, err := schema.Decode(m.Data); err != nil || valid.Validate(value) != nil {
+			t.Errorf("%s is not as the schema says: %v, %v", m.Data, err, valid.Validate(value))
+		}
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.byID[draft.ID] = append(d.byID[draft.ID], draft)
@@ -49,8 +78,7 @@ func draftRig(t *testing.T) (*rig, *drafted) {
 	if err := nc.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	r.run()
-	return r, d
+	return d
 }
 
 // drafted is what a subscriber heard.
@@ -65,7 +93,18 @@ func (d *drafted) of(id string) []job.Draft {
 	return append([]job.Draft(nil), d.byID[id]...)
 }
 
-func streaming(text string) map[string]any { return asking(text, map[string]any{"stream": true}) }
+// shown is what a reader has seen of a request.
+func (d *drafted) shown(id string) *job.Shown {
+	s := &job.Shown{}
+	for _, draft := range d.of(id) {
+		s.Take(draft)
+	}
+	return s
+}
+
+func streaming(text string) map[string]any {
+	return asking(text, map[string]any{"stream": true, "deadline": "1m"})
+}
 
 // told is the sequence of events, those that repeat once.
 func told(drafts []job.Draft) string {

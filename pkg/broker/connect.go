@@ -18,6 +18,8 @@ type Conn struct {
 	JS  jetstream.JetStream
 	log zerolog.Logger
 
+	refused refusedDrafts
+
 	mu          sync.Mutex
 	onReconnect []func()
 	cancels     *cancels
@@ -118,6 +120,9 @@ func (c *Conn) reconnected() {
 
 // asyncError is told what no call returns: a denied publish arrives only here.
 func (c *Conn) asyncError(_ *nats.Conn, sub *nats.Subscription, err error) {
+	if c.refused.note(&c.log, err) {
+		return
+	}
 	e := c.log.Error().Err(err)
 	if sub != nil {
 		e = e.Str("subject", sub.Subject)
@@ -136,6 +141,12 @@ func pause(ctx context.Context, n int) error {
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// IsAway reports whether err of a publish means that the connection is away: the message went nowhere, and may go
+// when the connection is back.
+func IsAway(err error) bool {
+	return errors.Is(err, nats.ErrDisconnected) || errors.Is(err, nats.ErrConnectionReconnecting) || errors.Is(err, nats.ErrReconnectBufExceeded)
 }
 
 // isPassing reports whether err is the broker's being away for a moment: an election, a restart.

@@ -70,6 +70,7 @@ const (
 	AnyProgress  = "llm.progress.*.*"
 	AllBreakers  = "llm.event.breaker.>"
 	resultsStart = "llm.result."
+	deltasStart  = "llm.delta."
 )
 
 // The transform of LLM_RESULTS: written here, stored and republished there.
@@ -135,7 +136,7 @@ func AnyDead(id string) string { return "llm.dead.*.*." + id }
 func CacheSubject(key string) string { return "llm.cache." + key }
 
 // DeltaSubject carries the drafts of a request that asked for them.
-func DeltaSubject(task, id string) string { return "llm.delta." + task + "." + id }
+func DeltaSubject(task, id string) string { return deltasStart + task + "." + id }
 
 // ProgressSubject carries an event a hop, to whoever listens.
 func ProgressSubject(task, id string) string { return "llm.progress." + task + "." + id }

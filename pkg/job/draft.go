@@ -16,19 +16,24 @@ const (
 	DraftRestarted = "restarted"
 )
 
-// Draft is what a model said so far, unchecked, for a request that asked for it. Drafts may be lost, and may come
-// after the result: only the result counts.
+// Draft is what a model said so far, unchecked, for a request that asked for it. Drafts may be lost, may be seen
+// twice, and may come after the result: only the result counts. What a reader makes of them is Shown;
+// draft.schema.json says it in words, and has a whole sequence as its examples.
 type Draft struct {
 	V     int    `json:"v"`
 	ID    string `json:"id"`
 	Task  string `json:"task"`
 	Event string `json:"event"`
-	// Run, Call and Holder tell tries apart: the call of the run, from 1, and the process that makes it. After a
-	// crash two processes may make the same call; the newer one says restarted.
-	Run    int    `json:"run"`
-	Call   int    `json:"call"`
+	// Run, Hop and Delivery are the order of what is told: the hop of the run, and which delivery of the job to
+	// its stage. What is of a later one takes the place of all before it.
+	Run      int `json:"run"`
+	Hop      int `json:"hop"`
+	Delivery int `json:"delivery"`
+	// Call is the call of the run, from 1, as in the history.
+	Call int `json:"call"`
+	// Holder is who makes the call: a broker that crashed may give one delivery to two. "": who makes none.
 	Holder string `json:"holder,omitempty"`
-	// N numbers the drafts of a holder's call, from 1; 0 of what is retracted elsewhere.
+	// N numbers what a holder tells of a try, from 1; 0 of who makes no call.
 	N int `json:"n"`
 	// Text is what came since the draft before, of a task whose output is text.
 	Text string `json:"text,omitempty"`
@@ -40,5 +45,8 @@ type Draft struct {
 
 // Draft begins a draft of the job.
 func (j *Job) Draft(event string) Draft {
-	return Draft{V: Version, ID: j.ID, Task: j.Task, Event: event, Run: j.Run, Call: j.Calls}
+	return Draft{
+		V: Version, ID: j.ID, Task: j.Task, Event: event,
+		Run: j.Run, Hop: j.Hop, Delivery: max(j.Arrival.Deliveries, 1), Call: j.Calls,
+	}
 }

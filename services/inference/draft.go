@@ -1,10 +1,12 @@
 package inference
 
 import (
-	"bytes"
-	"slices"
+	"context"
+	"fmt"
+	"sync/atomic"
 	"time"
 
+	"spillway/pkg/broker"
 	"spillway/pkg/job"
 	"spillway/pkg/partial"
 	"spillway/pkg/stage"
@@ -12,20 +14,73 @@ import (
 )
 
 const (
-	// draftPause is how long drafts are collected before they are published as one.
+	// draftPause is how long drafts are collected before they are published as one, and draftShare how much of
+	// that a call adds for all: a process publishes at most 10,000 a second, however many calls it has.
 	draftPause = 50 * time.Millisecond
+	draftShare = 100 * time.Microsecond
 	// draftGrowth is by which part of it a partial value must have grown to be sent again, for it is sent whole:
 	// all drafts of an answer together are about so many times as long as it is.
 	draftGrowth = 8
 )
 
+// telling is what all drafts of a process share.
+type telling struct {
+	// offer takes a draft, if there is room, and never waits; nil without a connection.
+	offer func(job.Draft) bool
+	// outbox is where offer puts them; nil without a connection.
+	outbox *stage.Outbox
+	// shapes say which strings of a task's output are shown only whole.
+	shapes map[string]*partial.Shape
+	// calls is how many calls have drafts now.
+	calls atomic.Int64
+}
+
+// newTelling lets drafts be published on the connection.
+func newTelling(env *stage.Env) (*telling, error) {
+	t := &telling{shapes: map[string]*partial.Shape{}}
+	for name, of := range env.Tasks.Tasks {
+		if of.OutputSchema == nil {
+			continue
+		}
+		document, err := of.OutputSchema.Document()
+		if err != nil {
+			return nil, fmt.Errorf("reading the output schema of task %s: %w", name, err)
+		}
+		t.shapes[name] = partial.ShapeOf(document)
+	}
+	if env.Conn == nil {
+		return t, nil
+	}
+	var err error
+	if t.outbox, err = stage.NewOutbox(env.Conn, env.Metrics); err != nil {
+		return nil, err
+	}
+	t.offer = t.outbox.Offer
+	return t, nil
+}
+
+func (t *telling) run(ctx context.Context) error {
+	if t.outbox == nil {
+		return nil
+	}
+	return t.outbox.Run(ctx)
+}
+
+// pause is how long the drafts of a call are collected.
+func (t *telling) pause() time.Duration {
+	return max(draftPause, time.Duration(t.calls.Load())*draftShare)
+}
+
 // drafts publishes what a model says while it says it. nil: nobody wants to know.
 type drafts struct {
-	publish func(job.Draft)
+	telling *telling
 	head    job.Draft
-	// value reads the output of a task whose output is JSON; nil: it is text.
-	value *partial.Reader
-	// read is how much of the content was looked at, sent how many drafts there were.
+	// value reads the output of a task whose output is JSON, and unsent is true when it holds more than was
+	// sent; nil: it is text, of which spoken shows what is said.
+	value  *partial.Reader
+	unsent bool
+	spoken spoken
+	// read is how much of the content was looked at, or sent if it is text; sent how many drafts there were.
 	read int
 	sent int
 	next time.Time
@@ -33,30 +88,64 @@ type drafts struct {
 	enough int
 }
 
-// draftsOf returns the drafts of a call, nil when the request did not ask for them or its task has none.
+// tells reports whether drafts of the job's answers are published at all.
+func (h *Handler) tells(j *job.Job) bool {
+	t := h.tasks.Tasks[j.Task]
+	return j.Stream && h.drafts.offer != nil && t != nil && t.Output.Stream != task.StreamNever
+}
+
+// headOf begins what is told of the call that the job is here for.
+func (h *Handler) headOf(j *job.Job, event string) job.Draft {
+	d := j.Draft(event)
+	// One process may have two copies of a job, whose calls are two.
+	d.Call, d.Holder = j.Calls+1, fmt.Sprintf("%s.%d", h.replica, j.Arrival.Sequence)
+	return d
+}
+
+// draftsOf returns the drafts of a call, nil when the request did not ask for them or its task has none. They
+// are to be left.
 func (h *Handler) draftsOf(c *call) *drafts {
 	j := c.job
-	if !j.Stream || c.task.Output.Stream == task.StreamNever || h.publish == nil {
+	if !h.tells(j) {
 		return nil
 	}
-	d := &drafts{publish: h.publish, head: j.Draft(job.DraftPart)}
-	d.head.Call, d.head.Holder = j.Calls+1, h.replica
+	d := &drafts{telling: h.drafts, head: h.headOf(j, job.DraftPart)}
 	if c.task.Output.Format != task.FormatText {
-		d.value = &partial.Reader{}
+		d.value = &partial.Reader{Shape: h.drafts.shapes[c.task.Name]}
 	}
 	// The drafts of a delivery before this one are not known of.
 	if j.Drafted || j.Arrival.Deliveries > 1 {
 		d.send(func(e *job.Draft) { e.Event = job.DraftRestarted })
 	}
+	h.drafts.calls.Add(1)
 	return d
 }
 
-func (d *drafts) send(fill func(*job.Draft)) {
-	d.sent++
+// takeBack takes back what a process that died may have shown, of a job whose call is not made again here. Parked
+// jobs are delivered often without a call.
+func (h *Handler) takeBack(j *job.Job) {
+	if j.Arrival.Deliveries > 1 && j.Arrival.Stream != broker.ParkedStream && h.tells(j) {
+		d := h.headOf(j, job.DraftRetracted)
+		d.N = 1
+		h.drafts.offer(d)
+	}
+}
+
+func (d *drafts) leave() {
+	if d != nil {
+		d.telling.calls.Add(-1)
+	}
+}
+
+func (d *drafts) send(fill func(*job.Draft)) bool {
 	e := d.head
-	e.N = d.sent
+	e.N = d.sent + 1
 	fill(&e)
-	d.publish(e)
+	if !d.telling.offer(e) {
+		return false
+	}
+	d.sent++
+	return true
 }
 
 // heard publishes what is new in the content, unless that was done a moment ago.
@@ -64,7 +153,7 @@ func (d *drafts) heard(now time.Time, content []byte) {
 	if d == nil || now.Before(d.next) || len(content) < d.enough {
 		return
 	}
-	d.next = now.Add(draftPause)
+	d.next = now.Add(d.telling.pause())
 	if d.value != nil {
 		d.enough = len(content) + len(content)/draftGrowth
 	}
@@ -73,27 +162,29 @@ func (d *drafts) heard(now time.Time, content []byte) {
 
 // flush publishes what is new.
 func (d *drafts) flush(content []byte) {
-	if d.value == nil && isThought(content) {
+	if d.value == nil {
+		d.speak(content)
 		return
 	}
-	news := content[d.read:]
+	if d.value.Add(content[d.read:]) {
+		d.unsent = true
+	}
 	d.read = len(content)
-	switch {
-	case d.value == nil && len(news) > 0:
-		d.send(func(e *job.Draft) { e.Text = string(news) })
-	case d.value != nil && d.value.Add(news):
+	if d.unsent {
 		value := d.value.Value()
-		d.send(func(e *job.Draft) { e.Partial = value })
+		d.unsent = !d.send(func(e *job.Draft) { e.Partial = value })
 	}
 }
 
-// isThought reports whether a text begins, or may yet turn out to begin, with what a model only thinks: the
-// validator takes thoughts away, so none is shown.
-func isThought(content []byte) bool {
-	begin := bytes.ToLower(bytes.TrimLeft(content[:min(len(content), 64)], " \t\r\n"))
-	return slices.ContainsFunc([]string{"<think", "<thought", "<reasoning", "<scratchpad", "<reflection", "<|", "[think"}, func(mark string) bool {
-		return bytes.HasPrefix(begin, []byte(mark)) || bytes.HasPrefix([]byte(mark), begin)
-	})
+// speak publishes what is new of a text.
+func (d *drafts) speak(content []byte) {
+	until, unsaid := d.spoken.of(content)
+	switch {
+	case unsaid && d.sent > 0:
+		d.send(func(e *job.Draft) { e.Event = job.DraftRetracted })
+	case until > d.read && d.send(func(e *job.Draft) { e.Text = string(content[d.read:until]) }):
+		d.read = until
+	}
 }
 
 // end publishes the rest of the answer, or that it is none.
@@ -113,12 +204,5 @@ func (d *drafts) end(c *call, failed *failure) {
 	}
 	if d.sent > 0 {
 		c.job.Drafted = true
-	}
-}
-
-// drafted lets drafts be published on the connection.
-func (h *Handler) drafted(env *stage.Env) {
-	if env.Conn != nil {
-		h.publish = func(d job.Draft) { stage.PublishDraft(env.Conn, d) }
 	}
 }

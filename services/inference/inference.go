@@ -70,8 +70,8 @@ type Handler struct {
 	limits   *limit.Limiter
 	parked   map[parkedKey]*parked
 	leaving  chan struct{} // closed when the stage leaves
-	// publish tells a draft, in the name of this replica; nil without a connection.
-	publish func(job.Draft)
+	// drafts are told in the name of this replica.
+	drafts  *telling
 	replica string
 	budgets map[string]*budget // by model
 	usual   usual
@@ -110,7 +110,9 @@ func New(env *stage.Env) (*Handler, error) {
 	}
 	h.results, h.cancels = fromBroker(env.Conn)
 	h.replica = replicaName()
-	h.drafted(env)
+	if h.drafts, err = newTelling(env); err != nil {
+		return nil, err
+	}
 	if err := h.share(env); err != nil {
 		return nil, err
 	}
@@ -188,6 +190,7 @@ func (h *Handler) Run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return h.breakers.Run(ctx) })
 	group.Go(func() error { return h.limits.Run(ctx) })
+	group.Go(func() error { return h.drafts.run(ctx) })
 	return group.Wait()
 }
 
@@ -207,12 +210,14 @@ func (h *Handler) Handle(ctx context.Context, j *job.Job) error {
 	}
 	c, err := h.prepare(j)
 	if err != nil {
+		h.takeBack(j)
 		return err
 	}
 	own, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer h.onCancel(j, func() { cancel(errCancelled) })()
 	if err := h.enter(own, c); err != nil {
+		h.takeBack(j)
 		if errors.Is(err, errCancelled) {
 			return fate.DoneElsewhere("the job was cancelled while it waited")
 		}
@@ -287,6 +292,7 @@ func (h *Handler) call(ctx context.Context, cancel context.CancelCauseFunc, c *c
 	c.watch = newWatch(c.started, c.left, c.limits, cancel)
 	defer c.watch.stop()
 	c.drafts = h.draftsOf(c)
+	defer c.drafts.leave()
 	failed := c.run(ctx)
 	if failed != nil && isOfKey(failed.code) {
 		c.otherKey = c.provider.keys.refused(c.key, time.Now())
