@@ -3,9 +3,11 @@ package nats_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -349,6 +351,7 @@ func (r *rig) everyWayOfAJob(t *testing.T) {
 
 	t.Log("late readers, and a person on duty")
 	r.readersFindResults(t, app, duty, dead)
+	r.lateReaderFindsDrafts(t, app)
 	r.operates(t, duty)
 }
 
@@ -576,6 +579,45 @@ func (r *rig) readersFindResults(t *testing.T, app, duty *broker.Conn, id string
 	}
 }
 
+// lateReaderFindsDrafts reads the drafts of a request after its end, with what any NATS client has.
+func (r *rig) lateReaderFindsDrafts(t *testing.T, app *broker.Conn) {
+	t.Helper()
+	id := r.publishBody(t, app, job.Interactive, "toy", `{"input":{"text":"hello, streamed"},"stream":true}`)
+	result := r.wait(t, app, id, 1)
+	kept, err := app.JS.Stream(t.Context(), broker.DeltasStream)
+	if err != nil {
+		t.Fatalf("the client opens the drafts: %v", err)
+	}
+	brokertest.Eventually(t, 10*time.Second, "the client reads drafts up to the result", func() bool {
+		shown, err := shownOf(t.Context(), kept, broker.DeltaSubject("toy", id))
+		if err != nil {
+			t.Fatalf("the client reads drafts: %v, refused %v", err, r.refusals(clientUser))
+		}
+		var draft, output any
+		return json.Unmarshal(shown.Partial, &draft) == nil && json.Unmarshal(result.Output, &output) == nil && reflect.DeepEqual(draft, output)
+	})
+}
+
+// shownOf reads the drafts that are kept, one by one.
+func shownOf(ctx context.Context, kept jetstream.Stream, subject string) (*job.Shown, error) {
+	shown := &job.Shown{}
+	for seq := uint64(0); ; {
+		m, err := kept.GetMsg(ctx, seq+1, jetstream.WithGetMsgSubject(subject))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return shown, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		var d job.Draft
+		if err := json.Unmarshal(m.Data, &d); err != nil {
+			return nil, err
+		}
+		seq = m.Sequence
+		shown.Take(d)
+	}
+}
+
 // A user may publish where its work goes, and nowhere else. The ways between stages are those that the
 // definitions name.
 func TestNobodyPublishesBeyondItsWork(t *testing.T) {
@@ -602,6 +644,8 @@ func TestNobodyPublishesBeyondItsWork(t *testing.T) {
 		"$JS.API.STREAM.MSG.GET.LLM_ADMITTED":           {broker.Ingest, broker.Fallback, operatorUser, clientUser, upUser},
 		"$JS.API.STREAM.MSG.GET.LLM_CACHE":              {broker.ContextBuilder, broker.Fallback, broker.ResultWriter, operatorUser, upUser},
 		"$JS.API.STREAM.MSG.GET.LLM_REQUESTS":           {operatorUser, upUser},
+		"$JS.API.DIRECT.GET.LLM_DELTAS":                 {operatorUser, clientUser, upUser},
+		"$JS.API.CONSUMER.CREATE.LLM_DELTAS.x":          {bootstrapUser, upUser},
 		"$JS.API.CONSUMER.CREATE.LLM_CACHE.x":           {bootstrapUser, operatorUser, upUser},
 		"$JS.API.CONSUMER.CREATE.LLM_INFERENCE.x":       {bootstrapUser, upUser},
 		"$JS.API.CONSUMER.CREATE.LLM_REQUESTS.x":        {bootstrapUser, upUser},
@@ -685,7 +729,7 @@ func TestAClientCannotHaveAnAnswerStoredInThePipeline(t *testing.T) {
 		broker.StageSubject(broker.Inference, job.Interactive): broker.StageStream(broker.Inference),
 	}
 	for reply := range targets {
-		for _, subject := range []string{broker.RequestSubject(job.Interactive, "toy"), "$JS.API.STREAM.MSG.GET.LLM_RESULTS", "$JS.API.STREAM.INFO.LLM_RESULTS"} {
+		for _, subject := range []string{broker.RequestSubject(job.Interactive, "toy"), "$JS.API.STREAM.MSG.GET.LLM_RESULTS", "$JS.API.STREAM.INFO.LLM_RESULTS", "$JS.API.DIRECT.GET.LLM_DELTAS"} {
 			if err := conn.NC.PublishRequest(subject, reply, []byte(`{}`)); err != nil {
 				t.Fatal(err)
 			}
