@@ -171,16 +171,22 @@ func (c *submitCmd) await(ctx context.Context, g *globals, s *sender, q request,
 			hint <- nobodyPulls(ctx, s.conn, q.lane)
 		}
 	}()
+	sketch := &sketch{g: g}
+	defer sketch.clear()
 	for {
 		select {
 		case a := <-s.results.arrivals:
+			if err := sketch.rest(drafts); err != nil {
+				return err
+			}
 			return g.arrived(a, c.Timeout)
 		case m := <-drafts:
-			if err := g.draft(m.Data); err != nil {
+			if err := sketch.take(m.Data); err != nil {
 				return err
 			}
 		case why := <-hint:
 			if why != "" {
+				sketch.clear()
 				g.note("still waiting: %s", why)
 			}
 		case <-ctx.Done():

@@ -95,17 +95,23 @@ func (g *globals) watched(m *nats.Msg) error {
 	if g.cli.JSON {
 		return g.printRaw(m.Data)
 	}
-	if isDraft(m) {
-		return g.draft(m.Data)
-	}
 	var line string
-	if isResult(m) {
+	switch {
+	case isDraft(m):
+		d := &job.Draft{}
+		if err := json.Unmarshal(m.Data, d); err != nil {
+			return fmt.Errorf("decode the draft on %s: %w", m.Subject, err)
+		}
+		if line = draftLine(d, time.Now()); line == "" {
+			return nil
+		}
+	case isResult(m):
 		r := &job.Result{}
 		if err := json.Unmarshal(m.Data, r); err != nil {
 			return fmt.Errorf("decode the result on %s: %w", m.Subject, err)
 		}
 		line = r.FinishedAt.Local().Format(time.TimeOnly) + "  " + brief(r)
-	} else {
+	default:
 		p := &stage.Progress{}
 		if err := json.Unmarshal(m.Data, p); err != nil {
 			return fmt.Errorf("decode the progress on %s: %w", m.Subject, err)
