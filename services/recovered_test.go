@@ -54,6 +54,8 @@ func (r *rig) recovered(p float64, jobs int) int {
 	r.first.SetFaults(fakellm.Fault{Kind: fakellm.KindOffSchema, First: 1}, fakellm.Fault{Kind: fakellm.KindOffSchema, Rate: 1 - p})
 	id := func(n int) string { return fmt.Sprintf("p%.0f-%d", p*10, n) }
 	text := func(n int) string { return fmt.Sprintf("question %d at %g", n, p) }
+	const outputs = "spillway_outputs_total"
+	before := r.counted(broker.Validator, outputs)
 	r.publishFew(jobs, id, text)
 	recovered, calls := 0, 0
 	for n := range jobs {
@@ -71,6 +73,9 @@ func (r *rig) recovered(p float64, jobs int) int {
 	}
 	if n := r.first.Counts().Calls; n != calls {
 		r.t.Errorf("p = %g: the results count %d calls, the provider %d", p, calls, n)
+	}
+	if n := r.counted(broker.Validator, outputs) - before; n != float64(recovered) {
+		r.t.Errorf("p = %g: %s says %g, the results %d", p, outputs, n, recovered)
 	}
 	return recovered
 }
