@@ -36,6 +36,12 @@
 // The latencies are whole ones, the model's part included: it is the same in all three, and in the
 // differences it is not.
 //
+// # Malformed answers
+//
+// Validity plays recorded answers through a pipeline, a few at once: each is what a model says first to a request
+// of its own, and when it is told what is wrong it says what satisfies the schema. What came of an answer is
+// compared with what a person took it to mean. Live asks real models, of whom nobody knows what they meant.
+//
 // # What shares this process
 //
 // On an embedded server everything shares this process: the CPU time and the memory are those of server,

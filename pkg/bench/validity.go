@@ -6,17 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
-	"net/http"
 	"reflect"
 	"slices"
-	"strings"
 	"testing/fstest"
-	"time"
 
 	"github.com/nats-io/nats.go"
 
 	"spillway/pkg/broker"
+	"spillway/pkg/fate"
 	"spillway/pkg/job"
 	"spillway/pkg/schema"
 	"spillway/pkg/stage"
@@ -42,8 +39,14 @@ type ValidityOptions struct {
 
 // ValidityReport says how answers became outputs, and at which price.
 type ValidityReport struct {
+	// Asked are the requests. Where the run was cut short fewer are counted.
+	Asked int  `json:"asked"`
+	Cut   bool `json:"cut_short"`
+	// Classes are in the order of the requests, All is their sum.
 	Classes []*ValidityClass `json:"classes"`
-	// Wrong are the names of answers out of which came a value, without a correction, that was not meant.
+	All     *ValidityClass   `json:"all"`
+	// Wrong are the names, sorted, of answers out of which came a value, without a correction, that was not meant;
+	// null where nobody knows what was.
 	Wrong []string `json:"wrong"`
 }
 
@@ -53,17 +56,23 @@ type ValidityClass struct {
 	Answers int    `json:"answers"`
 	// Steps are strict, extracted, repaired, corrected, and none where the run failed.
 	Steps map[string]int `json:"steps"`
-	Calls int            `json:"calls"`
+	// Codes say why, where it is none.
+	Codes map[fate.Code]int `json:"codes"`
+	Calls int               `json:"calls"`
 	// InputTokens and OutputTokens are of all calls, as the provider counts; the recorded one takes four
 	// characters for a token.
 	InputTokens  int     `json:"input_tokens"`
 	OutputTokens int     `json:"output_tokens"`
 	CostUSD      float64 `json:"cost_usd"`
-	Wrong        int     `json:"wrong"`
+	// Wrong is nil where nobody knows what was meant.
+	Wrong *int `json:"wrong"`
 }
 
 // StepNone is of answers out of which no output came.
 const StepNone = "none"
+
+// playedAtOnce is how many requests have no result yet: who stops a run that costs money stops it soon.
+const playedAtOnce = 32
 
 // PhaseValidity is the phase of Validity.
 const PhaseValidity = "answers"
@@ -131,7 +140,6 @@ func Live(ctx context.Context, o Options, tasks *task.Set, inputs map[string][][
 		for n := range count {
 			all = append(all, played{
 				name: fmt.Sprintf("%s %d", name, n), class: name, task: name, input: inputs[name][n%len(inputs[name])],
-				isWrong: func(json.RawMessage) bool { return false }, // nobody knows what was meant
 			})
 		}
 	}
@@ -142,24 +150,24 @@ func Live(ctx context.Context, o Options, tasks *task.Set, inputs map[string][][
 type played struct {
 	name, class, task string
 	input             []byte // JSON
-	// isWrong reports whether an output that needed no correction is not what was meant.
+	// isWrong reports whether an output that needed no correction is not what was meant; nil: nobody knows.
 	isWrong func(output json.RawMessage) bool
 }
 
-// playAll runs a pipeline for the requests.
+// playAll runs a pipeline for the requests. What ctx cuts short is reported as far as it came.
 func (o *ValidityOptions) playAll(ctx context.Context, tasks *task.Set, all []played) (*ValidityReport, error) {
 	b := &bench{Options: o.Options, limits: stage.DefaultLimits()}
-	report := &ValidityReport{Wrong: []string{}}
-	for i := range all {
-		report.class(all[i].class) // in the order of the requests, not of the results
-	}
-	return report, b.onServer(func(url string) error {
+	report := newValidityReport(all)
+	err := b.onServer(func(url string) error {
 		p, err := startPipeline(ctx, url, "", tasks, b.limits, &b.Options)
 		if err != nil {
 			return err
 		}
 		return errors.Join(o.play(ctx, p.conn, all, report), p.stop())
 	})
+	report.Cut = err != nil && ctx.Err() != nil
+	slices.Sort(report.Wrong)
+	return report, err
 }
 
 func (o *ValidityOptions) tasks(provider string) (*task.Set, error) {
@@ -182,33 +190,51 @@ func (o *ValidityOptions) play(ctx context.Context, conn *broker.Conn, all []pla
 		return fmt.Errorf("subscribe to the results: %w", err)
 	}
 	defer func() { _ = sub.Unsubscribe() }() // the connection ends soon
-	for n := range all {
-		_, err := conn.Publish(ctx, &nats.Msg{
-			Subject: broker.RequestSubject(job.Interactive, all[n].task), Data: fmt.Appendf(nil, `{"input":%s,"cache":"bypass"}`, all[n].input),
-			Header: nats.Header{broker.MsgIDHeader: {fmt.Sprintf("answer-%d", n)}},
-		})
-		if err != nil {
-			return fmt.Errorf("publish request %d: %w", n, err)
-		}
-	}
+	next := 0
 	for done := range all {
 		o.progress(PhaseValidity, done, len(all))
+		for ; next < min(len(all), done+playedAtOnce); next++ {
+			if err := all[next].publish(ctx, conn, next); err != nil {
+				return err
+			}
+		}
 		select {
 		case m := <-results:
-			var r job.Result
-			if err := json.Unmarshal(m.Data, &r); err != nil {
-				return fmt.Errorf("decode the result on %s: %w", m.Subject, err)
+			if err := report.take(all, m); err != nil {
+				return err
 			}
-			var n int
-			if _, err := fmt.Sscanf(r.ID, "answer-%d", &n); err != nil || n < 0 || n >= len(all) {
-				return fmt.Errorf("a result of nobody's: %q", r.ID)
-			}
-			report.add(&all[n], &r)
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
 	return nil
+}
+
+// publish sends the n-th request.
+func (p *played) publish(ctx context.Context, conn *broker.Conn, n int) error {
+	_, err := conn.Publish(ctx, &nats.Msg{
+		Subject: broker.RequestSubject(job.Interactive, p.task), Data: fmt.Appendf(nil, `{"input":%s,"cache":"bypass"}`, p.input),
+		Header: nats.Header{broker.MsgIDHeader: {fmt.Sprintf("answer-%d", n)}},
+	})
+	if err != nil {
+		return fmt.Errorf("publish request %d: %w", n, err)
+	}
+	return nil
+}
+
+func newValidityReport(all []played) *ValidityReport {
+	r := &ValidityReport{Asked: len(all), All: newValidityClass("all")}
+	for i := range all {
+		r.class(all[i].class) // in the order of the requests, not of the results
+		if all[i].isWrong != nil && r.Wrong == nil {
+			r.Wrong = []string{}
+		}
+	}
+	return r
+}
+
+func newValidityClass(name string) *ValidityClass {
+	return &ValidityClass{Class: name, Steps: map[string]int{}, Codes: map[fate.Code]int{}}
 }
 
 // class returns the counts of a class, new ones behind the others.
@@ -218,13 +244,31 @@ func (r *ValidityReport) class(name string) *ValidityClass {
 			return c
 		}
 	}
-	c := &ValidityClass{Class: name, Steps: map[string]int{}}
+	c := newValidityClass(name)
 	r.Classes = append(r.Classes, c)
 	return c
 }
 
-func (r *ValidityReport) add(a *played, result *job.Result) {
-	c := r.class(a.class)
+// take counts a result.
+func (r *ValidityReport) take(all []played, m *nats.Msg) error {
+	var result job.Result
+	if err := json.Unmarshal(m.Data, &result); err != nil {
+		return fmt.Errorf("decode the result on %s: %w", m.Subject, err)
+	}
+	var n int
+	if _, err := fmt.Sscanf(result.ID, "answer-%d", &n); err != nil || n < 0 || n >= len(all) {
+		return fmt.Errorf("a result of nobody's: %q", result.ID)
+	}
+	wrong := r.class(all[n].class).add(&all[n], &result)
+	r.All.add(&all[n], &result)
+	if wrong {
+		r.Wrong = append(r.Wrong, all[n].name)
+	}
+	return nil
+}
+
+// add counts a result, and reports whether it is wrong.
+func (c *ValidityClass) add(p *played, result *job.Result) (wrong bool) {
 	c.Answers++
 	c.Calls += result.Usage.Calls
 	c.InputTokens += result.Usage.InputTokens
@@ -233,72 +277,34 @@ func (r *ValidityReport) add(a *played, result *job.Result) {
 	step := result.Recovery
 	if result.Status != job.Succeeded {
 		step = StepNone
+		c.Codes[codeOf(result)]++
 	}
 	c.Steps[step]++
-	if step != StepNone && step != job.RecoveryCorrected && a.isWrong(result.Output) {
-		c.Wrong++
-		r.Wrong = append(r.Wrong, a.name)
+	if p.isWrong == nil {
+		return false
 	}
+	if c.Wrong == nil {
+		c.Wrong = new(int)
+	}
+	if wrong = step != StepNone && step != job.RecoveryCorrected && p.isWrong(result.Output); wrong {
+		*c.Wrong++
+	}
+	return wrong
+}
+
+// codeOf is why a run did not succeed.
+func codeOf(result *job.Result) fate.Code {
+	switch {
+	case result.Error != nil:
+		return result.Error.Code
+	case result.Degraded != nil:
+		return result.Degraded.Reason
+	}
+	return fate.Code(result.Status)
 }
 
 // isMeant compares values as JSON has them: 1.0 is 1, and members have no order.
 func isMeant(output, meant json.RawMessage) bool {
 	var is, should any
 	return meant != nil && json.Unmarshal(output, &is) == nil && json.Unmarshal(meant, &should) == nil && reflect.DeepEqual(is, should)
-}
-
-// numberMark stands before the number of the answer that a request is to get.
-const numberMark = "answer no. "
-
-// recorded is a provider that says what was recorded, and what is right when it is told what is wrong.
-type recorded struct {
-	answers []Answer
-	better  map[string]string // by task
-}
-
-// serve answers on a free port of this machine until stop is called.
-func (m *recorded) serve(ctx context.Context) (address string, stop func(), err error) {
-	l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", nil, fmt.Errorf("listen for the calls: %w", err)
-	}
-	server := &http.Server{Handler: m, ReadHeaderTimeout: 10 * time.Second}
-	served := make(chan struct{})
-	go func() {
-		defer close(served)
-		_ = server.Serve(l) // it ends with Close
-	}()
-	return l.Addr().String(), func() { _ = server.Close(); <-served }, nil
-}
-
-func (m *recorded) ServeHTTP(w http.ResponseWriter, q *http.Request) {
-	var asked struct {
-		Messages []job.Message `json:"messages"`
-	}
-	n := -1
-	err := json.NewDecoder(q.Body).Decode(&asked)
-	for _, message := range asked.Messages {
-		if at := strings.Index(message.Content, numberMark); at >= 0 && message.Role == "user" && n < 0 {
-			_, _ = fmt.Sscanf(message.Content[at+len(numberMark):], "%d", &n) // n stays below zero, which is told below
-		}
-	}
-	if err != nil || n < 0 || n >= len(m.answers) {
-		http.Error(w, `{"error":{"message":"no recorded answer is asked for"}}`, http.StatusBadRequest)
-		return
-	}
-	a := m.answers[n]
-	text, finish := a.Text, a.FinishReason
-	if len(asked.Messages) > 1 {
-		text, finish = m.better[a.Task], "stop"
-	}
-	prompt := 0
-	for _, message := range asked.Messages {
-		prompt += len(message.Content)
-	}
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(map[string]any{ // a client that left needs no answer
-		"id": fmt.Sprintf("recorded-%d", n), "model": "recorded-1", "created": time.Now().Unix(),
-		"choices": []any{map[string]any{"index": 0, "finish_reason": finish, "message": map[string]string{"role": "assistant", "content": text}}},
-		"usage":   map[string]int{"prompt_tokens": max(prompt/4, 1), "completion_tokens": max(len(text)/4, 1)},
-	})
 }

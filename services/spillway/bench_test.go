@@ -1,16 +1,11 @@
 package main
 
 import (
-	"encoding/json"
 	"os"
 	"os/exec"
 	"slices"
 	"strings"
 	"testing"
-
-	"spillway/pkg/bench"
-	"spillway/pkg/job"
-	"spillway/services/validator/corpus"
 )
 
 // TestMain runs the program itself where a test, or a command under test, starts this binary with one of its
@@ -72,48 +67,4 @@ func TestBenchSaysBeforeItStartsThatFilesWillNotDo(t *testing.T) {
 	if err == nil || err.Error() != "exit status 1" || !strings.Contains(string(out), "ulimit -n 1512") {
 		t.Errorf("%v: %s", err, out)
 	}
-}
-
-func TestBenchPlaysTheRecordedAnswersThroughAPipeline(t *testing.T) {
-	o := spillway(t, "bench", "validity", "--json").with(exitOK)
-	var report struct {
-		Classes []bench.ValidityClass `json:"classes"`
-		Wrong   []string              `json:"wrong"`
-		Hostile []struct{ Verdict string }
-	}
-	if err := json.Unmarshal([]byte(o.out), &report); err != nil {
-		t.Fatal(err)
-	}
-	want, unread := map[string]int{}, []string{}
-	lines, err := corpus.Lines()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, l := range lines {
-		if !l.Base64 {
-			want[l.Class]++
-		}
-		if l.Class == "unread" {
-			unread = append(unread, l.Name)
-		}
-	}
-	for _, c := range report.Classes {
-		if c.Answers != want[c.Class] || c.Calls < c.Answers+c.Steps[job.RecoveryCorrected] || c.OutputTokens <= c.Calls {
-			t.Errorf("%+v, want %d answers", c, want[c.Class])
-		}
-		if accepted := c.Answers - c.Steps[job.RecoveryCorrected] - c.Steps[bench.StepNone]; c.Class == "trap" && accepted > 0 {
-			t.Errorf("%d traps are accepted", accepted)
-		}
-		if c.Class == "trap" && c.Steps[job.RecoveryCorrected] < c.Answers/2 {
-			t.Errorf("%d traps are corrected by a model that is right when it is told", c.Steps[job.RecoveryCorrected])
-		}
-		delete(want, c.Class)
-	}
-	if len(want) > 0 || !slices.Equal(report.Wrong, unread) || len(report.Hostile) != 4 {
-		t.Errorf("left %v, wrong %q, want %q, hostile %v", want, report.Wrong, unread, report.Hostile)
-	}
-	for _, args := range [][]string{{"--task=x"}, {"--live", "--requests=0"}} {
-		spillway(t, append([]string{"bench", "validity"}, args...)...).with(exitUsage)
-	}
-	spillway(t, "bench", "validity", "--live").with(exitUsage, "there is no key", "OPENAI_API_KEY")
 }

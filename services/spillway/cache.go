@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -21,8 +20,8 @@ type cacheCmd struct {
 type cacheLsCmd struct {
 	natsFlags
 	cacheFilter
-	Limit int    `help:"How many are listed, the newest of them; 0: all." default:"100" placeholder:"N"`
-	By    string `env:"-" help:"Print counts instead: by task or tenant." enum:",task,tenant" default:""`
+	limitFlag
+	By string `env:"-" help:"Print counts instead: by task or tenant." enum:",task,tenant" default:""`
 }
 
 // Run prints a table, or JSON lines.
@@ -30,8 +29,8 @@ func (c *cacheLsCmd) Run(ctx context.Context, g *globals) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	if c.Limit < 0 {
-		return exit(exitUsage, "--limit is 0 (all) or more")
+	if err := c.checkLimit(); err != nil {
+		return err
 	}
 	conn, err := c.open(ctx, g, "cache", broker.CacheStream)
 	if err != nil {
@@ -41,39 +40,11 @@ func (c *cacheLsCmd) Run(ctx context.Context, g *globals) error {
 	if c.By != "" {
 		return quiet(c.counts(ctx, g, conn))
 	}
-	return quiet(c.list(ctx, g, conn))
-}
-
-func (c *cacheLsCmd) list(ctx context.Context, g *globals, conn *broker.Conn) error {
-	if g.cli.JSON && c.Limit == 0 {
-		return c.entries(ctx, conn, func(e *entry) error { return g.printJSON(e.row()) })
+	l := listing[*entry]{
+		what: "cached answers", by: "task", limit: c.Limit, show: g.showEntries,
+		read: func(each func(*entry) error) error { return c.entries(ctx, conn, each) },
 	}
-	var newest []*entry
-	total := 0
-	err := c.entries(ctx, conn, func(e *entry) error {
-		total++
-		if newest = append(newest, e); c.Limit > 0 && len(newest) > c.Limit {
-			newest = slices.Delete(newest, 0, 1)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	if g.cli.JSON {
-		return g.entryLines(newest, "")
-	}
-	if total == 0 {
-		_, err := fmt.Fprintln(g.stdout, "no cached answers")
-		return err
-	}
-	if err := g.showEntries(newest); err != nil {
-		return err
-	}
-	if total > len(newest) {
-		g.note("the newest %d of %d are shown (--limit 0: all; --by task: counts)", len(newest), total)
-	}
-	return nil
+	return quiet(l.print(g))
 }
 
 // showEntries prints entries as a table.
@@ -90,13 +61,11 @@ func (g *globals) showEntries(list []*entry) error {
 	return t.flush()
 }
 
-// entryLines prints entries as JSON; event, unless it is "", says what is done with them.
+// entryLines prints entries as JSON; event says what is done with them.
 func (g *globals) entryLines(list []*entry, event string) error {
 	for _, e := range list {
 		row := e.row()
-		if event != "" {
-			row["event"] = event
-		}
+		row["event"] = event
 		if err := g.printJSON(row); err != nil {
 			return err
 		}

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -103,8 +102,8 @@ func (f deadFilter) letters(ctx context.Context, conn *broker.Conn, each func(*l
 type deadLsCmd struct {
 	natsFlags
 	deadFilter
-	Limit int    `help:"How many are listed, the newest of them; 0: all." default:"100" placeholder:"N"`
-	By    string `env:"-" help:"Print counts instead: by code, task or stage." enum:",code,task,stage" default:""`
+	limitFlag
+	By string `env:"-" help:"Print counts instead: by code, task or stage." enum:",code,task,stage" default:""`
 }
 
 // Run prints a table, or JSON lines.
@@ -112,8 +111,8 @@ func (c *deadLsCmd) Run(ctx context.Context, g *globals) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	if c.Limit < 0 {
-		return exit(exitUsage, "--limit is 0 (all) or more")
+	if err := c.checkLimit(); err != nil {
+		return err
 	}
 	conn, err := c.open(ctx, g, "dead", broker.DeadStream)
 	if err != nil {
@@ -123,44 +122,11 @@ func (c *deadLsCmd) Run(ctx context.Context, g *globals) error {
 	if c.By != "" {
 		return quiet(c.counts(ctx, g, conn))
 	}
-	return quiet(c.list(ctx, g, conn))
-}
-
-func (c *deadLsCmd) list(ctx context.Context, g *globals, conn *broker.Conn) error {
-	if g.cli.JSON && c.Limit == 0 {
-		return c.letters(ctx, conn, func(l *letter) error { return g.printJSON(l.row()) })
+	l := listing[*letter]{
+		what: "dead letters", by: "code", limit: c.Limit, show: g.showLetters,
+		read: func(each func(*letter) error) error { return c.letters(ctx, conn, each) },
 	}
-	var newest []*letter
-	total := 0
-	err := c.letters(ctx, conn, func(l *letter) error {
-		total++
-		if newest = append(newest, l); c.Limit > 0 && len(newest) > c.Limit {
-			newest = slices.Delete(newest, 0, 1)
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	if g.cli.JSON {
-		for _, l := range newest {
-			if err := g.printJSON(l.row()); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
-	if total == 0 {
-		_, err := fmt.Fprintln(g.stdout, "no dead letters")
-		return err
-	}
-	if err := g.showLetters(newest); err != nil {
-		return err
-	}
-	if total > len(newest) {
-		g.note("the newest %d of %d are shown (--limit 0: all; --by code: counts)", len(newest), total)
-	}
-	return nil
+	return quiet(l.print(g))
 }
 
 // showLetters prints letters as a table.
