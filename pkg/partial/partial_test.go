@@ -159,7 +159,7 @@ func FuzzADraftIsJSONAndWhatItShowsStays(f *testing.F) {
 			}
 			last = value
 		}
-		whole := bytes.TrimSpace([]byte(text))
+		whole := bytes.Trim([]byte(text), " \t\r\n") // what JSON calls white space
 		if len(whole) > 0 && (whole[0] == '{' || whole[0] == '[') && json.Valid(whole) {
 			want, err := decode(whole)
 			if err != nil && !strings.Contains(err.Error(), "depth") {

@@ -14,22 +14,64 @@ const MaxViolations = 64
 
 // Validate returns what of the value, as Decode made it, does not satisfy the schema, in a fixed order;
 // nil: it satisfies it. The value is neither copied nor changed.
-func (s *Schema) Validate(value any) (violations []Violation) {
+func (s *Schema) Validate(value any) []Violation { return s.Check(value).Violations() }
+
+// Report is what Check found.
+type Report struct {
+	errs []gojsonschema.ResultError
+	// failed says why the value could not be checked.
+	failed error
+}
+
+// Check is Validate for who wants to know of all faults, however many there are.
+func (s *Schema) Check(value any) (r Report) {
 	// gojsonschema has panicked on input before. A process that dies of one job would die of it again.
 	defer func() {
 		if cause := recover(); cause != nil {
-			violations = []Violation{{Message: fmt.Sprintf("the value can not be checked: %v", cause), Rule: "internal"}}
+			r = Report{failed: fmt.Errorf("the value can not be checked: %v", cause)}
 		}
 	}()
 	result, err := s.compiled.Validate(gojsonschema.NewRawLoader(value))
 	if err != nil {
-		return []Violation{{Message: "the value can not be checked: " + err.Error(), Rule: "internal"}}
+		return Report{failed: fmt.Errorf("the value can not be checked: %w", err)}
 	}
-	if result.Valid() {
+	return Report{errs: result.Errors()}
+}
+
+// Satisfied reports whether the value has no fault.
+func (r Report) Satisfied() bool { return r.failed == nil && len(r.errs) == 0 }
+
+// Violations describes the first faults, at most MaxViolations; nil: there are none.
+func (r Report) Violations() []Violation {
+	switch {
+	case r.failed != nil:
+		return []Violation{{Message: r.failed.Error(), Rule: "internal"}}
+	case r.Satisfied():
 		return nil
 	}
-	return collect(result.Errors())
+	return collect(r.errs)
 }
+
+// Each gives each fault, in no order.
+func (r Report) Each(do func(Fault)) {
+	each(r.errs, func(e gojsonschema.ResultError) { do(Fault{e}) })
+}
+
+// Fault is a place where a value does not satisfy a schema, without the words of a Violation: of many faults these
+// cost more than the check.
+type Fault struct{ err gojsonschema.ResultError }
+
+// Pointer is that of the Violation.
+func (f Fault) Pointer() string { return pointerOf(f.err) }
+
+// IsType reports whether the value is of a type that the schema does not allow.
+func (f Fault) IsType() bool { return f.err.Type() == "invalid_type" }
+
+// IsAdditional reports whether the pointer leads to a property that the schema does not allow.
+func (f Fault) IsAdditional() bool { return f.err.Type() == "additional_property_not_allowed" }
+
+// Value is what is at fault; of a missing property, the object.
+func (f Fault) Value() any { return f.err.Value() }
 
 // located is an error of gojsonschema with its pointer.
 type located struct {
@@ -37,24 +79,26 @@ type located struct {
 	gojsonschema.ResultError
 }
 
-// collect describes only the first violations. There may be one for each item of a large answer, and the words
-// for all of them would take more time and memory than the check.
-func collect(errs []gojsonschema.ResultError) []Violation {
+// each gives the errors that say something of their own.
+func each(errs []gojsonschema.ResultError, do func(gojsonschema.ResultError)) {
 	badNames := map[string]bool{}
 	for _, e := range errs {
 		if e.Type() == "invalid_property_name" {
 			badNames[pointerOf(e)] = true
 		}
 	}
-	var f first
 	for _, e := range errs {
-		if isWrapper(e) {
-			continue
-		}
-		if at := (located{pointer: pointerOf(e), ResultError: e}); len(badNames) == 0 || !isAboutName(at, badNames) {
-			f.add(at)
+		if !isWrapper(e) && (len(badNames) == 0 || !isAboutName(e, badNames)) {
+			do(e)
 		}
 	}
+}
+
+// collect describes only the first violations. There may be one for each item of a large answer, and the words
+// for all of them would take more time and memory than the check.
+func collect(errs []gojsonschema.ResultError) []Violation {
+	var f first
+	each(errs, func(e gojsonschema.ResultError) { f.add(located{pointer: pointerOf(e), ResultError: e}) })
 	violations := make([]Violation, 0, len(f.found)+1)
 	for _, at := range f.found {
 		violations = append(violations, at.violation())
@@ -110,9 +154,9 @@ func isWrapper(e gojsonschema.ResultError) bool {
 
 // isAboutName: the error is a detail of one that names a property's name as unfit. Its context is the
 // object, its value the name.
-func isAboutName(at located, badNames map[string]bool) bool {
-	name, ok := at.Value().(string)
-	return ok && at.Type() != "invalid_property_name" && badNames[AppendPointer(at.pointer, name)]
+func isAboutName(e gojsonschema.ResultError, badNames map[string]bool) bool {
+	name, ok := e.Value().(string)
+	return ok && e.Type() != "invalid_property_name" && badNames[AppendPointer(pointerOf(e), name)]
 }
 
 // separator can not occur in a key: Decode takes only UTF-8.

@@ -186,3 +186,11 @@ func BenchmarkDecode(b *testing.B) {
 		}
 	}
 }
+
+func TestAValueThatCanNotBeCheckedSatisfiesNothing(t *testing.T) {
+	t.Parallel()
+	r := new(schema.Schema).Check(1) // the library panics without a schema
+	if v := r.Violations(); r.Satisfied() || len(v) != 1 || v[0].Rule != "internal" {
+		t.Errorf("%v", v)
+	}
+}

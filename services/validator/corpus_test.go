@@ -13,10 +13,9 @@ import (
 
 // What the corpus counts. A change of a rule that loses a line, or wins one, is to be seen here.
 const (
-	exactlyTraps    = 325
-	exactlyUnread   = 12
+	exactlyTraps    = 352
 	leastRecovered  = 0.6
-	exactlyRepaired = 144
+	exactlyRepaired = 182
 )
 
 // judgement is a line of the corpus and what the validator thinks of it.
@@ -80,33 +79,26 @@ func TestNoTrapIsAccepted(t *testing.T) {
 	}
 }
 
-// What is wrong only for who reads the prose is accepted, and counted in the open. A line that a rule comes to
-// refuse is a trap from then on.
-func TestWhatOnlyAReaderSeesIsCountedInTheOpen(t *testing.T) {
-	t.Parallel()
-	unread := judgements(t, "unread")
-	for _, j := range unread {
-		if j.verdict.Output == nil {
-			t.Errorf("%s is refused: call it a trap", j.Name)
-		}
-		t.Logf("accepted unread: %s (%s)", j.Name, j.Why)
-	}
-	if len(unread) != exactlyUnread {
-		t.Errorf("%d lines are accepted unread, want %d", len(unread), exactlyUnread)
-	}
-}
-
 func TestMostOfWhatIsRepairableNeedsNoCall(t *testing.T) {
 	t.Parallel()
 	lines := judgements(t, "repairable")
 	steps := map[string]int{}
+	won, others, wonOthers := 0, 0, 0
 	for _, j := range lines {
 		steps[j.verdict.Outcome]++
+		if j.verdict.Output != nil {
+			won++
+		}
+		if j.File == "chat.jsonl" {
+			continue // written beside the rules about words, so what they win there proves less
+		}
+		if others++; j.verdict.Output != nil {
+			wonOthers++
+		}
 	}
-	won := steps[Extracted] + steps[Repaired]
-	t.Logf("%d of %d: %v", won, len(lines), steps)
-	if won != exactlyRepaired || float64(won) < leastRecovered*float64(len(lines)) {
-		t.Errorf("%d of %d repairable answers need no call, want %d", won, len(lines), exactlyRepaired)
+	t.Logf("%d of %d: %v; without chat.jsonl %d of %d", won, len(lines), steps, wonOthers, others)
+	if won != exactlyRepaired || float64(wonOthers) < leastRecovered*float64(others) {
+		t.Errorf("%d of %d repairable answers need no call, want %d; without chat.jsonl %d of %d", won, len(lines), exactlyRepaired, wonOthers, others)
 	}
 }
 

@@ -6,7 +6,7 @@
 // tokens, back to inference.
 //
 // Owns: answers that are not JSON, or have something around it (thought.go: what is said; pieces.go, extract.go:
-// what is meant; doubt.go: what speaks against it; vocabulary.go: by which words); that are nearly JSON (repair.go,
+// what is meant; doubt.go: what speaks against it; vocabulary.go, announce.go: by which words); that are nearly JSON (repair.go,
 // read.go, quote.go); that the schema demands otherwise (shape.go, rules.go); that are told to the model
 // (correct.go); that were cut at the limit (truncate.go); refusals and empty answers (judge.go).
 //
@@ -20,7 +20,7 @@
 //	   │                                                             higher limit)
 //	strict JSON ── else written into a string ── else one value within what is said ── else repaired
 //	   │                                                           → else invalid, or ambiguous
-//	drop, null, coerce as the task allows (never on a repair) ── schema ── rules
+//	drop, null, coerce as the task allows (on a repair null alone) ── schema ── rules
 //	   │                                                           → else invalid: corrected, then diverted
 //	succeeded, or degraded on the ladder
 //
@@ -32,12 +32,11 @@
 //     has at least half of what the schema requires, be it misspelled, cut, encoded, too rich or wrapped.
 //   - Behind the value no word, number, symbol, question mark or dots may stand, and no bracket may open that
 //     is not closed: they may take it back, or announce more. Marks of templates and a few courtesies say nothing.
-//   - Directly before the value, on its line, no word may stand: it would be part of a sentence.
-//   - Before the value no choice of the schema and no number with a fraction may stand that it does not have.
+//   - Before the value no words may stand but those that announce it, as "Here is the JSON you asked for:", from a
+//     closed list of sentences and marks: who does not read can not tell them from "do the opposite of this".
+//   - An object that is no answer may stand before it, if it names no choice of the schema and no number with a
+//     fraction that the value does not have, and has no word that takes something back.
 //   - Values are compared as values: 0.9 is 0.90, and the order of members means nothing.
-//
-// What these rules do not see is prose alone on the lines before a value ("my answer will look like this:").
-// The corpus counts it as unread, in the open.
 //
 // TestEachRowOfTheValidatorEndsAsOutcomesSay pins the way, TestNoTrapIsAccepted and
 // TestMostOfWhatIsRepairableNeedsNoCall what the rules are worth. Each step is linear in the answer, which

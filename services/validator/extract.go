@@ -137,14 +137,36 @@ func win(t *task.Task, a *job.Answer, words *vocabulary, c *claim) (*candidate, 
 }
 
 // outside is what the answer says before the last of the claims, without the claims themselves, for they all
-// say the same.
-func outside(before, text string, claims []*claim) string {
-	var b strings.Builder
-	b.WriteString(before)
-	at := 0
-	for _, c := range claims {
-		b.WriteString(text[at:c.begin])
-		at = c.end
+// say the same; prose is that without the other pieces as well, of which {} is left, or nothing that could be
+// taken for an announcement when their words take something back.
+func outside(before, text string, claims []*claim, found []piece) (front, prose string) {
+	var all, words strings.Builder
+	say := func(s string) { all.WriteString(s); words.WriteString(s) }
+	say(before)
+	at, next := 0, 0
+	for _, p := range found {
+		if next == len(claims) {
+			break
+		}
+		between := text[at:p.begin]
+		at = p.end
+		if claims[next].begin != p.begin {
+			say(between)
+			all.WriteString(p.text)
+			words.WriteString(remains(p.text))
+			continue
+		}
+		if next++; next > 1 {
+			between = strings.TrimPrefix(strings.TrimLeftFunc(between, isBlank), ",")
+		}
+		say(between)
 	}
-	return b.String()
+	return all.String(), words.String()
+}
+
+func remains(object string) string {
+	if len(object) > maxFront || takesBack(object) {
+		return "?"
+	}
+	return "{}"
 }

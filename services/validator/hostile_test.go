@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"spillway/pkg/job"
+	"spillway/pkg/task"
 )
 
 // mostHostile is as large as inference lets an answer be.
@@ -68,6 +69,7 @@ func hostile(size int) map[string]string {
 		"one key again and again": "{" + fill(`"a":1,`) + `"a":1}`,
 	}
 	maps.Copy(answers, hostileThoughts(fill))
+	maps.Copy(answers, hostileSurroundings(fill))
 	return answers
 }
 
@@ -83,8 +85,44 @@ func hostileThoughts(fill func(string) string) map[string]string {
 		"channels without an end": fill("<|channel|>analysis<|message|>a") + hostileAnswer,
 		"final channels":          fill("<|channel|>final") + "<|message|>" + hostileAnswer,
 		"tokens in a channel":     "<|channel|>analysis<|message|>" + fill("<|") + hostileAnswer,
+		"half-open thoughts":      fill("<think ") + hostileAnswer,
+		"half-closed thoughts":    "<think>" + fill("</think ") + hostileAnswer,
+		"tags that are none":      fill("<thinkers>") + hostileAnswer,
+		"quotes in a thought":     "<think>" + fill(`{" `) + "</think>" + hostileAnswer,
+		"thoughts in brackets":    fill("[think]a[/think]") + hostileAnswer,
+		"thoughts between tokens": fill("<|begin_of_thought|>a<|end_of_thought|>") + hostileAnswer,
+		"struck out":              fill("~~a~~") + hostileAnswer,
+		"deleted":                 fill("<del>a</del>") + hostileAnswer,
+		"a begin and false ends":  "<s>" + fill("</sx>") + hostileAnswer,
+		"character sections":      fill("<![CDATA[") + hostileAnswer,
 		"tildes":                  fill("~~ "),
 		"comments of HTML":        fill("<!--") + hostileAnswer,
+	}
+}
+
+// hostileSurroundings have what the rules about a value's surroundings look at, again and again.
+func hostileSurroundings(fill func(string) string) map[string]string {
+	return map[string]string{
+		"announcements":            fill("Here is the JSON:\n") + hostileAnswer,
+		"announcements, one line":  fill("sure, ") + hostileAnswer,
+		"half an announcement":     fill("here is the final ") + hostileAnswer,
+		"empty lines":              fill("\n") + hostileAnswer,
+		"tokens of a template":     fill("<|assistant|>") + hostileAnswer,
+		"tags before an answer":    fill("<output>") + hostileAnswer,
+		"headers before an answer": fill("[[ ## a ## ]]\n") + hostileAnswer,
+		"bullets before an answer": fill("- ") + hostileAnswer,
+		"open comments, then it":   fill("/*") + hostileAnswer,
+		"nested fences":            fill("```json\n") + hostileAnswer + fill("\n```"),
+		"fences on one line":       fill("```json ") + hostileAnswer,
+		"objects before an answer": strings.Repeat("{}", maxPieces-1) + fill(" ") + hostileAnswer,
+		"a large object before it": `{"x":"` + fill("not ") + `"}` + hostileAnswer,
+		"answers between marks":    strings.Repeat(hostileAnswer+"</s>", maxPieces) + fill("</s>"),
+		"marks between answers":    hostileAnswer + fill("</s>") + hostileAnswer,
+		"courtesies behind":        hostileAnswer + fill("Hope this helps! "),
+		"tokens behind an answer":  hostileAnswer + fill("<|im_end|>"),
+		"ends of calls behind":     hostileAnswer + fill("</tool_call>"),
+		"blanks behind an answer":  hostileAnswer + fill(" \u200b"),
+		"blanks between members":   "{" + fill("\\n\u3000") + `"score":0.5}`,
 	}
 }
 
@@ -105,26 +143,51 @@ const (
 	hostileSchema = `{"type":"object","properties":{"score":{"type":"number","maximum":1},"note":{"enum":["note","not"]}},"required":["score"]}`
 )
 
-// It runs alone: the memory of the whole process is measured.
-func TestHostileAnswersGetAVerdictInBoundedTimeAndMemory(t *testing.T) {
-	for _, source := range []string{hostileSchema, list} {
-		tk := taskOf(t, source)
-		tk.Output.MaxBytes = 2 << 20
+// hostileTasks differ in what is done with an answer: searched for an object or an array, or for thoughts alone.
+func hostileTasks(t *testing.T) map[string]*task.Task {
+	t.Helper()
+	tasks := map[string]*task.Task{"object": taskOf(t, hostileSchema), "list": taskOf(t, list), "text": taskOf(t, "")}
+	for _, tk := range tasks {
+		tk.Output.MaxBytes = 4 * mostHostile
 		tk.Output.AdditionalProperties, tk.Output.Coerce = "drop", true
-		for name, answer := range hostile(mostHostile) {
-			var before, after runtime.MemStats
-			runtime.ReadMemStats(&before)
+	}
+	tasks["text"].Output.Format = task.FormatText
+	return tasks
+}
+
+// allocated is how much memory a verdict takes in all, short-lived or not.
+func allocated(t *testing.T, tk *task.Task, answer string) (v Verdict, bytes uint64) {
+	t.Helper()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	v = judged(t, tk, answer)
+	runtime.ReadMemStats(&after)
+	return v, after.TotalAlloc - before.TotalAlloc
+}
+
+// It runs alone: the memory of the whole process is measured. Work that grows faster than the answer shows in its
+// memory, which does not depend on the machine: sixteen times the answer may take little more than sixteen times the
+// memory, where it is large at all.
+func TestHostileAnswersGetAVerdictInBoundedTimeAndMemory(t *testing.T) {
+	const times, most, small = 16, 24, 256 << 10
+	short, long := hostile(mostHostile/times), hostile(mostHostile)
+	for kind, tk := range hostileTasks(t) {
+		for name, answer := range long {
+			_, before := allocated(t, tk, short[name])
 			started := time.Now()
-			v := judged(t, tk, answer)
+			v, after := allocated(t, tk, answer)
 			took := time.Since(started)
-			runtime.ReadMemStats(&after)
-			if v.Outcome == "" || v.Outcome == Empty || v.Outcome == TooLarge {
-				t.Errorf("%s: %s", name, v.Outcome)
+			if v.Outcome == "" || v.Outcome == TooLarge || v.Outcome == Empty && kind != "text" {
+				t.Errorf("%s, %s: %s", kind, name, v.Outcome)
 			}
-			// Measured: at most 80 ms and 54 MB of short-lived memory.
-			if took > 10*time.Second || after.TotalAlloc-before.TotalAlloc > 200<<20 {
-				t.Errorf("%s: %v, %d MB", name, took, (after.TotalAlloc-before.TotalAlloc)>>20)
+			// Measured: at most 0.1 s (under the race detector on a busy machine 1 s) and 54 MB of short-lived memory.
+			if took > 10*time.Second || after > 100<<20 {
+				t.Errorf("%s, %s: %v, %d MB", kind, name, took, after>>20)
 			}
+			if after > most*max(before, small) {
+				t.Errorf("%s, %s: %d KB, and %d KB for %d times the answer", kind, name, before>>10, after>>10, times)
+			}
+			t.Logf("%s, %s: %v, %d KB", kind, name, took, after>>10)
 		}
 	}
 }

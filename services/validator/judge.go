@@ -85,9 +85,9 @@ func judgeText(t *task.Task, input []byte, a *job.Answer) Verdict {
 		return Verdict{Outcome: Invalid, Faults: faults}
 	}
 	if text != a.Content {
-		return Verdict{Outcome: Extracted, Output: encode(text), Notes: []string{"left out what the model thought"}}
+		return Verdict{Outcome: Extracted, Output: quote(text), Notes: []string{"left out what the model thought"}}
 	}
-	return Verdict{Outcome: Valid, Output: encode(text)}
+	return Verdict{Outcome: Valid, Output: quote(text)}
 }
 
 func judgeJSON(t *task.Task, input []byte, a *job.Answer) Verdict {
@@ -164,6 +164,12 @@ func (c *candidate) output() json.RawMessage {
 		}
 	}
 	return encode(c.value)
+}
+
+// quote is text as JSON, with U+FFFD for what is not UTF-8.
+func quote(text string) json.RawMessage {
+	quoted, _ := jsontext.AppendQuote(make([]byte, 0, len(text)+len(text)/8+2), text)
+	return quoted
 }
 
 // encode writes a value that was decoded before, so it can not fail.

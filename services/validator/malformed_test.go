@@ -1,6 +1,7 @@
 package validator
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
@@ -34,10 +35,10 @@ var malformed = []struct{ name, task, answer, verdict, output string }{
 	{"prose behind", "", good + "\n\nLet me know if you need anything else!", Extracted, good},
 	{"prose on both sides", "", "Result: " + good + " I hope that helps.", Extracted, good},
 	{"prose and a fence", "", "Of course.\n\n```json\n" + good + "\n```\n\nLet me know if you have any further questions.", Extracted, good},
-	{"citations before it", "", "As the policy says [1], [2]:\n" + good, Extracted, good},
-	{"an odd bracket in the prose before a fence", "", "In the interval [0, 1) I say:\n```json\n" + good + "\n```", Extracted, good},
-	{"a template's braces in the prose", "", "For {project} the answer is: " + good, Extracted, good},
-	{"another language's fence before it", "", "```bash\necho {}\n```\nSo:\n```json\n" + good + "\n```", Extracted, good},
+	{"citations before it", "", "As the policy says [1], [2]:\n" + good, Ambiguous, ""},
+	{"an odd bracket in the prose before a fence", "", "In the interval [0, 1) I say:\n```json\n" + good + "\n```", Ambiguous, ""},
+	{"a template's braces in the prose", "", "For {project} the answer is: " + good, Ambiguous, ""},
+	{"another language's fence before it", "", "```bash\necho {}\n```\nSo:\n```json\n" + good + "\n```", Ambiguous, ""},
 	{"an empty fence before it", "", "```json\n```\n" + good, Extracted, good},
 	{"a byte order mark", "", "\ufeff" + good, Extracted, good},
 	{"thoughts before it", "", "<think>\nIs it {\"intent\":\"inquiry\",\"urgency\":0.1}? No.\n</think>\n" + good, Extracted, good},
@@ -48,19 +49,19 @@ var malformed = []struct{ name, task, answer, verdict, output string }{
 	{"a quotation mark around", "", "'" + good + "'", Extracted, good},
 	{"XML around", "", "<answer>" + good + "</answer>", Extracted, good},
 	{"written into a string", "", `"{\"intent\":\"support\",\"urgency\":0.9}"`, Extracted, plain},
-	{"the same answer twice", "", "Draft: " + good + "\nFinal: " + good, Extracted, good},
+	{"the same answer twice", "", "Answer: " + good + "\nFinal answer: " + good, Extracted, good},
 	{"the same answer in other spellings", "", `{"intent":"support","urgency":0.90} {'urgency':0.9,'intent':'support'}`, Extracted, plain},
 	{"the same answer, first misspelled", "", `{'urgency':0.9,'intent':'support'} {"intent":"support","urgency":0.90}`, Extracted, plain},
 	{"a bracket within a string within a string", "", `Output: "{\"intent\":\"support\",\"urgency\":0.9,\"suggestedRoute\":\"a \\\"}\\\" } b\"}"`, Extracted, `{"intent":"support","urgency":0.9,"suggestedRoute":"a \"}\" } b"}`},
 	{"the same answer 64 times", "", strings.Repeat(plain+"\n", 64), Extracted, plain},
 	{"an object that is no answer before it", "", `{"message":"My card is blocked!!"} ` + good, Extracted, good},
-	{"eighty notes before it", "", strings.Repeat("So says [1]. ", 80) + "\n" + good, Extracted, good},
+	{"eighty notes before it", "", strings.Repeat("So says [1]. ", 80) + "\n" + good, Ambiguous, ""},
 	{"a token of the template behind", "", good + "<|im_end|>", Extracted, good},
 	{"each quote behind a backslash", "", `{\"intent\":\"support\",\"urgency\":0.9}`, Extracted, plain},
 	{"written into a string behind a label", "", `Output: "{\"intent\":\"support\",\"urgency\":0.9}"`, Extracted, plain},
 	{"written into a string twice", "", `"\"{\\\"intent\\\":\\\"support\\\",\\\"urgency\\\":0.9}\""`, Extracted, plain},
 	{"a fence written into a string", "", "\"```json\\n{\\\"intent\\\":\\\"support\\\",\\\"urgency\\\":0.9}\\n```\"", Extracted, plain},
-	{"an array in prose", "list", "There: [{\"a\":1}].", Extracted, `[{"a":1}]`},
+	{"an array in prose", "list", "Here: [{\"a\":1}].", Extracted, `[{"a":1}]`},
 
 	// Nearly JSON, and only one way to read it.
 	{"a trailing comma", "", `{"intent":"support","urgency":0.9,}`, Repaired, plain},
@@ -253,13 +254,58 @@ func TestARepairedAnswerMustSatisfyTheSchemaAsItIs(t *testing.T) {
 	tk := taskOf(t, onboarding)
 	tk.Output.AdditionalProperties, tk.Output.Coerce = "drop", true
 	for name, answer := range map[string]string{
-		"a null":                 `{"intent":"support","urgency":0.9,"suggestedRoute":null,}`,
-		"an additional property": `{"intent":"support","urgency":0.9,"mood":"angry",}`,
-		"a number in quotes":     `{"intent":"support","urgency":"0.9",}`,
+		"a null that is required": `{"intent":null,"urgency":0.9,}`,
+		"an additional property":  `{"intent":"support","urgency":0.9,"mood":"angry",}`,
+		"a number in quotes":      `{"intent":"support","urgency":"0.9",}`,
 	} {
 		if v := judged(t, tk, answer); v.Outcome != Invalid {
 			t.Errorf("%s: %s", name, v.Outcome)
 		}
+	}
+}
+
+func TestALargeTextIsNotRepaired(t *testing.T) {
+	t.Parallel()
+	tk := taskOf(t, permissive)
+	tk.Output.MaxBytes = 1 << 20
+	const around = len(`{"a":"",}`)
+	for size, want := range map[int]string{64 << 10: Repaired, 64<<10 + 1: Invalid} {
+		if v := judged(t, tk, `{"a":"`+strings.Repeat("z", size-around)+`",}`); v.Outcome != want {
+			t.Errorf("%d bytes: %s, want %s", size, v.Outcome, want)
+		}
+	}
+}
+
+func TestOnlySoManyQuotesWithinStringsAreForgiven(t *testing.T) {
+	t.Parallel()
+	for pairs, want := range map[int]bool{16: true, 17: false} {
+		if _, _, ok := read(`{"a":"so `+strings.Repeat(`"x" and `, pairs)+`y"}`, nil); ok != want {
+			t.Errorf("%d pairs: %t, want %t", pairs, ok, want)
+		}
+	}
+}
+
+func TestAnAnswerMayBeWrittenIntoAStringThreeTimes(t *testing.T) {
+	t.Parallel()
+	answer := plain
+	for times, want := range []string{Valid, Extracted, Extracted, Extracted, Invalid} {
+		if v := judged(t, taskOf(t, onboarding), answer); v.Outcome != want || want != Invalid && !same(t, v.Output, plain) {
+			t.Errorf("%d times: %s, %s", times, v.Outcome, v.Output)
+		}
+		answer = strconv.Quote(answer)
+	}
+}
+
+func TestANullOfAnOptionalPropertySaysNothingInARepairedAnswerEither(t *testing.T) {
+	t.Parallel()
+	tk := taskOf(t, onboarding)
+	const answer = `{'intent': 'support', 'urgency': 0.9, 'suggestedRoute': None}`
+	if v := judged(t, tk, answer); v.Outcome != Repaired || !same(t, v.Output, plain) {
+		t.Errorf("%s, %s, %v", v.Outcome, v.Output, v.Faults)
+	}
+	tk.Output.OptionalNull = "reject"
+	if v := judged(t, tk, answer); v.Outcome != Invalid {
+		t.Errorf("nulls are rejected: %s", v.Outcome)
 	}
 }
 

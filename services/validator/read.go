@@ -280,23 +280,28 @@ func isLetter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }
 
 // blank moves past white space. It reports whether a line ended there.
 func (r *reader) blank() (newLine bool) {
+	begin, odd := r.at, false
 	for r.at < len(r.text) {
 		c, size := utf8.DecodeRuneInString(r.text[r.at:])
 		switch {
+		case c == '\\' && r.spellsBlank():
+			size, odd = 2, true
+			r.edited("white space spelled as escapes")
+		case !isBlank(c):
+			size = 0
 		case c == '\n':
 			newLine = true
-		case c == ' ' || c == '\t' || c == '\r':
-		case c == '\\' && r.spellsBlank():
-			size = 2
-			r.edited("white space spelled as escapes")
-			r.swap(size, " ")
-		case isBlank(c):
+		case c != ' ' && c != '\t' && c != '\r':
+			odd = true
 			r.edited("white space that JSON does not know")
-			r.swap(size, " ")
-		default:
-			return newLine
+		}
+		if size == 0 {
+			break
 		}
 		r.at += size
+	}
+	if odd {
+		r.swaps = append(r.swaps, swap{begin, r.at - begin, " "})
 	}
 	return newLine
 }

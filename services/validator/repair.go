@@ -26,10 +26,8 @@ func repair(t *task.Task, text string, choices []string, syntax error) (c *candi
 	if c == nil {
 		return nil, syntaxFault("the answer is not valid JSON: %v", syntax), Invalid
 	}
-	if t.OutputSchema != nil {
-		if faults = t.OutputSchema.Validate(c.value); faults != nil {
-			return nil, faults, Invalid
-		}
+	if faults = c.satisfyRepaired(t); faults != nil {
+		return nil, faults, Invalid
 	}
 	if r.bare > 0 && !areChoices(t.OutputSchema, text, choices, r.bare) {
 		return nil, syntaxFault("the answer is not valid JSON: %v", syntax), Invalid

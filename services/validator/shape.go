@@ -3,6 +3,7 @@ package validator
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -12,15 +13,20 @@ import (
 
 const drop = "drop"
 
-// Bounds of shaping: a pass removes what the schema complained of, which uncovers at most what it had not
-// listed; a longer text is no number that anybody wrote on purpose.
+// Bounds of shaping: a pass changes all that the schema complained of, which uncovers at most what it did not look
+// at before; a longer text is no number that anybody wrote on purpose; of many changes the first are told.
 const (
 	maxPasses       = 4
 	maxCoercedBytes = 32
+	maxNotes        = 64
 )
 
-// maxNodes bounds the values that an answer is made of. The schema library takes 1 KB for each that is at fault.
-const maxNodes = 200_000
+// maxNodes bounds the values that an answer is made of. The schema library takes 1 KB for each that is at fault, so
+// it does not see an answer of which more than maxFaults are, in a way that the task does not shape.
+const (
+	maxNodes  = 200_000
+	maxFaults = 1000
+)
 
 func tooManyNodes() []schema.Violation {
 	return []schema.Violation{{Rule: ruleSize, Message: fmt.Sprintf("has more than %d values", maxNodes)}}
@@ -50,55 +56,90 @@ func nodes(value any, limit int) (n int) {
 // candidate satisfies it, and its notes say what was changed. Otherwise the faults are those of the answer
 // as it was: a change that did not help is not told.
 func (c *candidate) satisfy(t *task.Task) []schema.Violation {
-	if t.OutputSchema == nil {
+	return c.shapedTo(t.OutputSchema, &t.Output)
+}
+
+// satisfyRepaired is satisfy for a value that was repaired: one guess is not built on another. A null that says of
+// an optional property that there is none is no guess.
+func (c *candidate) satisfyRepaired(t *task.Task) []schema.Violation {
+	return c.shapedTo(t.OutputSchema, &task.Output{OptionalNull: t.Output.OptionalNull})
+}
+
+func (c *candidate) shapedTo(s *schema.Schema, o *task.Output) []schema.Violation {
+	if s == nil {
 		return nil
 	}
 	if len(c.text) > maxNodes && nodes(c.value, maxNodes) > maxNodes {
 		return tooManyNodes()
 	}
-	faults := t.OutputSchema.Validate(c.value)
-	left := faults
+	if len(c.text) > maxFaults {
+		if faults := s.Flood(c.value, maxFaults, func(value any, unknown bool) bool { return isShaped(o, value, unknown) }); faults != nil {
+			return faults
+		}
+	}
+	report := s.Check(c.value)
+	faults := report.Violations()
 	var notes []string
-	for pass := 0; len(left) > 0; pass++ {
-		made := shape(&t.Output, c.value, left)
+	for pass := 0; !report.Satisfied(); pass++ {
+		made := shape(o, c.value, report)
 		if made == nil || pass == maxPasses {
 			return faults
 		}
 		notes = append(notes, made...)
-		left = t.OutputSchema.Validate(c.value)
+		report = s.Check(c.value)
 	}
 	c.changed = c.changed || notes != nil
-	c.notes = append(c.notes, notes...)
+	c.notes = append(c.notes, told(notes)...)
 	return nil
 }
 
-// shape changes value, in place, where a fault asks for a change that the task allows. It only ever looks at
-// what the schema complained of: an additional property that the schema allows stays, so does a null.
-func shape(o *task.Output, value any, faults []schema.Violation) (notes []string) {
-	for i := range faults {
-		if note := shapeAt(o, value, &faults[i]); note != "" {
-			notes = append(notes, note)
-		}
+// isShaped reports whether the task may allow a change of a value, or of an unknown property.
+func isShaped(o *task.Output, value any, unknown bool) bool {
+	_, isText := value.(string)
+	return value == nil && o.OptionalNull == drop || unknown && o.AdditionalProperties == drop || isText && !unknown && o.Coerce
+}
+
+// told are the notes of a verdict, of which there may be one for each value of a large answer.
+func told(notes []string) []string {
+	if more := len(notes) - maxNotes; more > 0 {
+		return append(notes[:maxNotes], fmt.Sprintf("and %d more changes", more))
 	}
 	return notes
 }
 
-func shapeAt(o *task.Output, value any, fault *schema.Violation) (note string) {
-	part, found := schema.Lookup(value, fault.Pointer)
-	if !found || fault.Pointer == "" {
+// shape changes value, in place, where a fault asks for a change that the task allows. It only ever looks at
+// what the schema complained of: an additional property that the schema allows stays, so does a null.
+func shape(o *task.Output, value any, report schema.Report) (notes []string) {
+	report.Each(func(fault schema.Fault) {
+		if note := shapeAt(o, value, fault); note != "" {
+			notes = append(notes, note)
+		}
+	})
+	slices.Sort(notes)
+	return notes
+}
+
+func shapeAt(o *task.Output, value any, fault schema.Fault) (note string) {
+	text, isText := fault.Value().(string)
+	isNull := fault.Value() == nil && o.OptionalNull == drop
+	isExtra := fault.IsAdditional() && o.AdditionalProperties == drop
+	isSpelled := isText && fault.IsType() && o.Coerce
+	if !isNull && !isExtra && !isSpelled {
+		return "" // before the pointer is made: there may be a fault for each value of a large answer
+	}
+	pointer := fault.Pointer()
+	if _, found := schema.Lookup(value, pointer); !found || pointer == "" {
 		return ""
 	}
-	if part == nil && o.OptionalNull == drop && remove(value, fault.Pointer) {
+	switch {
+	case isNull && remove(value, pointer):
 		// Was the property required, the next pass says so, and the answer is judged as it came.
-		return "dropped the null of " + fault.Pointer
-	}
-	if fault.Rule == "additionalProperties" && o.AdditionalProperties == drop && remove(value, fault.Pointer) {
-		return "dropped " + fault.Pointer
-	}
-	text, isText := part.(string)
-	if isText && fault.Rule == "type" && o.Coerce {
-		if coerced := coerce(text); coerced != nil && replace(value, fault.Pointer, coerced) {
-			return fmt.Sprintf("took %q at %s for %v", text, fault.Pointer, coerced)
+		return "dropped the null of " + pointer
+	case isExtra && remove(value, pointer):
+		return "dropped " + pointer
+	case isSpelled:
+		if coerced := coerce(text); coerced != nil && replace(value, pointer, coerced) {
+			return fmt.Sprintf("took %q at %s for %v", text, pointer, coerced)
 		}
 	}
 	return ""

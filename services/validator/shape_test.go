@@ -82,18 +82,67 @@ func TestFaultsAreThoseOfTheAnswerAsItCame(t *testing.T) {
 	}
 }
 
-func TestOnlySoManyChangesAreMadeToAnAnswer(t *testing.T) {
+func TestAnyNumberOfFaultsIsShapedAndTheFirstAreTold(t *testing.T) {
 	t.Parallel()
-	tk := taskOf(t, onboarding)
-	tk.Output.AdditionalProperties = "drop"
-	for n, want := range map[int]string{200: Valid, 1000: Invalid} {
-		var extra strings.Builder
-		for i := range n {
-			fmt.Fprintf(&extra, `,"x%d":1`, i)
+	const n = 5000
+	var extras, nulls, texts strings.Builder
+	for i := range n {
+		fmt.Fprintf(&extras, `,"x%d":1`, i)
+		nulls.WriteString(`{"id":1,"note":null},`)
+		texts.WriteString(`{"id":"1"},`)
+	}
+	items := strings.Repeat(`{"id":1},`, n) + `{"id":1}]}`
+	for name, row := range map[string]struct{ answer, output string }{
+		"additional properties": {`{"items":[]` + extras.String() + "}", `{"items":[]}`},
+		"nulls":                 {`{"items":[` + nulls.String() + `{"id":1}]}`, `{"items":[` + items},
+		"numbers in quotes":     {`{"items":[` + texts.String() + `{"id":1}]}`, `{"items":[` + items},
+	} {
+		tk := taskOf(t, nested)
+		tk.Output.MaxBytes, tk.Output.AdditionalProperties, tk.Output.Coerce = 1<<20, "drop", true
+		v := judged(t, tk, row.answer)
+		if v.Outcome != Valid || !same(t, v.Output, row.output) {
+			t.Errorf("%s: %s, %.100s, %.3v", name, v.Outcome, v.Output, v.Faults)
 		}
-		v := judged(t, tk, `{"intent":"support","urgency":0.9`+extra.String()+"}")
-		if v.Outcome != want || want == Valid && !same(t, v.Output, `{"intent":"support","urgency":0.9}`) {
-			t.Errorf("%d additional properties: %s, %s", n, v.Outcome, v.Output)
+		if len(v.Notes) != maxNotes+1 || v.Notes[maxNotes] != fmt.Sprintf("and %d more changes", n-maxNotes) {
+			t.Errorf("%s: %d notes, the last %q", name, len(v.Notes), v.Notes[len(v.Notes)-1])
+		}
+	}
+}
+
+func TestWhatAChangeUncoversIsChangedAsWell(t *testing.T) {
+	t.Parallel()
+	tk := taskOf(t, `{"type":"object","properties":{"kind":{"type":"integer"},"a":{}},
+		"if":{"properties":{"kind":{"const":1}}},"then":{"properties":{"kind":{},"a":{}},"additionalProperties":false}}`)
+	tk.Output.AdditionalProperties, tk.Output.Coerce = "drop", true
+	if v := judged(t, tk, `{"kind":"1","a":1,"z":2}`); v.Outcome != Valid || !same(t, v.Output, `{"kind":1,"a":1}`) {
+		t.Errorf("%s, %s, %v", v.Outcome, v.Output, v.Faults)
+	}
+}
+
+func TestATextThatIsOfTheRightTypeIsNotTakenForANumber(t *testing.T) {
+	t.Parallel()
+	tk := taskOf(t, `{"properties":{"code":{"type":["string","number"],"maxLength":1}}}`)
+	tk.Output.Coerce = true
+	if v := judged(t, tk, `{"code":"12"}`); v.Outcome != Invalid {
+		t.Errorf("%s, %s", v.Outcome, v.Output)
+	}
+}
+
+// More than half of the values are at fault in a way that the task does not shape: the schema library would take
+// 40 MB for the words.
+func TestAnAnswerFullOfFaultsIsRefusedAtLittleCost(t *testing.T) {
+	item := `{"type":"array","items":` + analysis + `}`
+	for name, row := range map[string]struct{ schema, answer, first string }{
+		"items of a wrong type": {item, "[" + strings.Repeat("1,", 32<<10) + "1]", "/0: must be an object, got 1"},
+		"missing properties":    {item, "[" + strings.Repeat("{},", 21<<10) + "{}]", "/0/sentiment: is required, but missing"},
+		"unknown properties":    {item, "[" + strings.Repeat(`{"a":1},`, 8<<10) + "{}]", "/0/sentiment: is required, but missing"},
+		"strings that are none": {analysis, strings.Replace(goodAnalysis, `"card"`, strings.Repeat("1,", 32<<10)+"1", 1), "/topics/0: must be a string, got 1"},
+	} {
+		tk := taskOf(t, row.schema)
+		tk.Output.MaxBytes = 1 << 20
+		v, bytes := allocated(t, tk, row.answer)
+		if v.Outcome != Invalid || v.Faults[0].String() != row.first || bytes > 10<<20 {
+			t.Errorf("%s: %s, %.1v, %d KB", name, v.Outcome, v.Faults, bytes>>10)
 		}
 	}
 }

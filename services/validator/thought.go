@@ -1,7 +1,6 @@
 package validator
 
 import (
-	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -116,9 +115,6 @@ func said(text string) (before, last string, ok bool) {
 	return l.heard.String(), text[l.start:], true
 }
 
-// templates are the tokens of harmony around a message.
-var templates = regexp.MustCompile(`<\|start\|>assistant|<\|(?:start|end|return|call)\|>`)
-
 // saidInProse returns what an answer says that is a text: what is marked as thought is not said, but what is
 // struck out or commented out is the writer's own. whole is false when a thought has no end.
 func saidInProse(text string) (said string, whole bool) {
@@ -137,8 +133,9 @@ func saidInProse(text string) (said string, whole bool) {
 		return text, true
 	}
 	l.heard.WriteString(text[l.start:])
-	said = templates.ReplaceAllLiteralString(l.heard.String(), "")
-	return strings.TrimFunc(said, isBlank), !l.unfinished
+	// What stands between two messages of harmony.
+	templates := strings.NewReplacer("<|start|>assistant", "", "<|start|>", "", "<|end|>", "", "<|return|>", "", "<|call|>", "")
+	return strings.TrimFunc(templates.Replace(l.heard.String()), isBlank), !l.unfinished
 }
 
 // skip returns how much from here on is unsaid, if a mark stands here at all.
@@ -151,6 +148,9 @@ func (l *listener) skip() (size int, is bool) {
 		return l.channel(rest)
 	}
 	for _, m := range l.marks {
+		if m.begin[0] != rest[0] {
+			continue
+		}
 		if m.thought {
 			if size := m.starts(rest, m.end); size > 0 {
 				l.heard.Reset()
@@ -216,7 +216,7 @@ func (l *listener) channel(rest string) (size int, is bool) {
 // strikes reports whether two tildes stand here, and not three: those are a fence.
 func (l *listener) strikes() bool {
 	rest := l.text[l.at:]
-	return strings.HasPrefix(rest, strike) && !strings.HasPrefix(rest, "~~~") && !strings.HasSuffix(l.text[:l.at], "~")
+	return strings.HasPrefix(rest, strike) && !strings.HasPrefix(rest, "~~~") && !strings.HasSuffix(l.text[l.start:l.at], "~")
 }
 
 func lowerASCII(text string) string {

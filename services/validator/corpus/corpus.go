@@ -34,7 +34,7 @@ type Line struct {
 	Verdict string `json:"verdict"`
 	// Output is the value that was meant; nil: there is none.
 	Output json.RawMessage `json:"output"`
-	// Class is valid, repairable, trap, unread or hopeless.
+	// Class is valid, repairable, trap or hopeless.
 	Class string `json:"class"`
 	// Why says why no other verdict is right.
 	Why    string `json:"why"`

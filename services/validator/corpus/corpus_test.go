@@ -18,7 +18,7 @@ var (
 	// verdicts are those that a class may have.
 	verdicts = map[string][]string{
 		"valid": {"valid"}, "repairable": {"extracted", "repaired"},
-		"trap": others, "unread": others, "hopeless": others,
+		"trap": others, "hopeless": others,
 	}
 )
 
