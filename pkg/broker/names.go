@@ -27,6 +27,7 @@ const (
 	CancelsBucket  = "llm_cancels"
 	BreakersBucket = "llm_breakers"
 	LimitsBucket   = "llm_limits"
+	KeysBucket     = "llm_keys"
 )
 
 // The stages that others speak of by name.
