@@ -1,0 +1,90 @@
+// Package door is the HTTP way in and out: a POST is answered with 202 once the request is stored, and its
+// result is polled for, or followed as it comes.
+package door
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/rs/zerolog"
+
+	"spillway/pkg/apikey"
+	"spillway/pkg/broker"
+	"spillway/services/ingest"
+)
+
+// Options say what a door stands on.
+type Options struct {
+	Conn *broker.Conn
+	Desk *ingest.Desk
+	// Keys are who may come in; nil: everybody may do all, which is for loopback alone.
+	Keys *apikey.Ring
+	// PublicURL is what addresses begin with, https://llm.example.com; "": the request's own host.
+	PublicURL string
+	// Origins are the pages that a browser may call from, https://app.example.com; * is any.
+	Origins []string
+	// Metrics takes the door's; nil: nobody.
+	Metrics prometheus.Registerer
+	Log     zerolog.Logger
+}
+
+// Door serves the HTTP routes.
+type Door struct {
+	o   Options
+	hub *hub
+	log zerolog.Logger
+
+	//nolint:containedctx // it is the life of all handlers that wait: it ends when the door drains
+	staying context.Context
+	leave   context.CancelCauseFunc
+	inside  *crowd
+}
+
+// errDraining is the cause of staying's end.
+var errDraining = errors.New("the door is draining")
+
+// New makes a door and starts to listen for results, progress and drafts.
+func New(ctx context.Context, o Options) (*Door, error) {
+	h, err := newHub(ctx, o.Conn, o.Log)
+	if err != nil {
+		return nil, fmt.Errorf("open the door: %w", err)
+	}
+	d := &Door{o: o, hub: h, log: o.Log, inside: newCrowd()}
+	d.staying, d.leave = context.WithCancelCause(context.WithoutCancel(ctx))
+	return d, nil
+}
+
+// Handler serves all routes.
+func (d *Door) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/tasks/{task}/jobs", d.postJob)
+	mux.HandleFunc("GET /v1/jobs/{id}", d.getJob)
+	mux.HandleFunc("POST /v1/jobs/{id}/cancel", d.cancelJob)
+	mux.HandleFunc("GET /v1/jobs/{id}/events", d.jobEvents)
+	mux.HandleFunc("GET /v1/jobs/{id}/ws", d.jobSocket)
+	mux.HandleFunc("GET /v1/sessions/{session}/events", d.sessionEvents)
+	mux.HandleFunc("GET /v1/sessions/{session}/ws", d.sessionSocket)
+	return d.enter(mux)
+}
+
+// Drain refuses new requests, tells the streams to reconnect elsewhere, and returns when all have left or
+// ctx ends.
+func (d *Door) Drain(ctx context.Context) {
+	d.leave(errDraining)
+	select {
+	case <-d.inside.empty():
+	case <-ctx.Done():
+		d.log.Warn().Int("requests", d.inside.count()).Msg("the door closes on requests under way")
+	}
+}
+
+// Close ends what the door listens to.
+func (d *Door) Close() {
+	d.leave(errDraining)
+	d.hub.close()
+}
+
+func (d *Door) isDraining() bool { return d.staying.Err() != nil }
