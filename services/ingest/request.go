@@ -177,7 +177,9 @@ func (r *reading) checkText(name, text, lane string, t *task.Task) {
 			r.fault(fate.InvalidRequest, "/"+name, "%s must match [A-Za-z0-9_.@:=/-]{1,128}", name)
 		}
 	case "lane":
-		if text != lane {
+		if text != job.Interactive && text != job.Batch {
+			r.fault(fate.InvalidRequest, "/lane", "lane is interactive or batch")
+		} else if text != lane {
 			r.fault(fate.InvalidRequest, "/lane", "the subject says the lane, and it says %s", lane)
 		}
 	case "cache":
