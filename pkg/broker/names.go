@@ -47,6 +47,8 @@ const (
 	HopHeader         = "Spillway-Hop"
 	StatusHeader      = "Spillway-Status"
 	AnswerByHeader    = "Spillway-Answer-By"
+	TenantHeader      = "Spillway-Tenant"
+	SessionHeader     = "Spillway-Session"
 	MsgIDHeader       = "Nats-Msg-Id"
 	TraceParentHeader = "traceparent"
 	expectedHeader    = "Nats-Expected-Last-Subject-Sequence"

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	json "github.com/go-json-experiment/json/v1"
+	"github.com/nats-io/nats.go"
 
 	"spillway/pkg/broker"
 	"spillway/pkg/fate"
@@ -30,13 +31,16 @@ type Progress struct {
 	Result *job.Result `json:"result,omitempty"`
 	// NotBefore is when a delayed job may start.
 	NotBefore time.Time `json:"not_before,omitzero"`
+	// Tenant and Session travel as headers.
+	Tenant  string `json:"-"`
+	Session string `json:"-"`
 }
 
 // progress announces a hand-over.
 func (r *Runner) progress(j *job.Job, m move) {
 	p := Progress{
 		ID: j.ID, Task: j.Task, Run: j.Run, Hop: j.Hop, Stage: r.def.Name, To: m.to, At: j.HandedOverAt,
-		Code: m.code, NotBefore: j.NotBefore,
+		Code: m.code, NotBefore: j.NotBefore, Tenant: j.Tenant, Session: j.Session,
 	}
 	if m.fate != 0 {
 		p.Fate = m.fate.String()
@@ -56,7 +60,9 @@ func Announce(c *broker.Conn, p Progress) {
 	if err != nil {
 		return
 	}
-	_ = c.NC.Publish(broker.ProgressSubject(p.Task, p.ID), body)
+	_ = c.NC.PublishMsg(&nats.Msg{
+		Subject: broker.ProgressSubject(p.Task, p.ID), Data: body, Header: broker.Belonging(nil, p.Tenant, p.Session),
+	})
 }
 
 // tell logs what became of a job, once.
