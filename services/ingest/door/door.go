@@ -48,7 +48,7 @@ var errDraining = errors.New("the door is draining")
 
 // New makes a door and starts to listen for results, progress and drafts.
 func New(ctx context.Context, o Options) (*Door, error) {
-	h, err := newHub(ctx, o.Conn, o.Log)
+	h, err := newHub(ctx, o.Conn, o.Metrics, o.Log)
 	if err != nil {
 		return nil, fmt.Errorf("open the door: %w", err)
 	}
