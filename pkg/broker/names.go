@@ -61,6 +61,7 @@ const (
 	AllBatch     = "llm.batch.*"
 	AllSubmits   = "llm.submit.*"
 	AllCancels   = "llm.cancel.*"
+	AllLocates   = "llm.locate.*"
 	AllAdmitted  = "llm.admitted.*"
 	AllParked    = "llm.parked.*.*"
 	AllWrites    = "llm.write.*.*"
@@ -98,6 +99,9 @@ func SubmitSubject(task string) string { return "llm.submit." + task }
 
 // CancelSubject is request-reply: the answer says whether the cancellation was taken up.
 func CancelSubject(id string) string { return "llm.cancel." + id }
+
+// LocateSubject is request-reply: the process that is at work on the job answers, if there is one.
+func LocateSubject(id string) string { return "llm.locate." + id }
 
 // AdmittedSubject holds an id's marker.
 func AdmittedSubject(id string) string { return "llm.admitted." + id }

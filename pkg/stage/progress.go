@@ -20,6 +20,8 @@ type Progress struct {
 	// Stage let go of the job at At; To has it now, "" when the run ended.
 	Stage string    `json:"stage"`
 	To    string    `json:"to"`
+	// Sequence is the job's in the stream of To's inbox.
+	Sequence uint64 `json:"sequence,omitempty"`
 	At    time.Time `json:"at"`
 	Fate  string    `json:"fate,omitempty"`
 	Code  fate.Code `json:"code,omitempty"`
@@ -29,6 +31,8 @@ type Progress struct {
 	Status  job.Status `json:"status,omitempty"`
 	// Result is the stored result, told again to the sender of a duplicate.
 	Result *job.Result `json:"result,omitempty"`
+	// Model is the one that a parked or delayed job waits for.
+	Model string `json:"model,omitempty"`
 	// NotBefore is when a delayed job may start.
 	NotBefore time.Time `json:"not_before,omitzero"`
 	// Tenant and Session travel as headers.
@@ -37,13 +41,16 @@ type Progress struct {
 }
 
 // progress announces a hand-over.
-func (r *Runner) progress(j *job.Job, m move) {
+func (r *Runner) progress(j *job.Job, m move, sequence uint64) {
 	p := Progress{
 		ID: j.ID, Task: j.Task, Run: j.Run, Hop: j.Hop, Stage: r.def.Name, To: m.to, At: j.HandedOverAt,
-		Code: m.code, NotBefore: j.NotBefore, Tenant: j.Tenant, Session: j.Session,
+		Sequence: sequence, Code: m.code, Message: m.detail, NotBefore: j.NotBefore, Tenant: j.Tenant, Session: j.Session,
 	}
 	if m.fate != 0 {
 		p.Fate = m.fate.String()
+	}
+	if m.fate == fate.Retry || m.fate == fate.Park {
+		p.Model = j.Model
 	}
 	if m.to == "" && m.fate == 0 && j.Outcome != nil {
 		p.Event, p.Status = "result", j.Outcome.Status

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -48,6 +49,13 @@ type Submission struct {
 	TraceParent string
 }
 
+// keyedPrefix begins the ids that are made of a client's key. A tenant who could name them in a body might take
+// one before its owner does.
+const keyedPrefix = "ik_"
+
+// KeyedID is the id of the request that a client's key stands for; digest is what its tenant and key make.
+func KeyedID(digest string) string { return keyedPrefix + digest }
+
 // The words of Receipt.Status for what is no terminal status.
 const (
 	Acknowledged = "acknowledged"
@@ -58,9 +66,10 @@ const (
 // deskTimeout bounds the work for one submission or cancellation; it is longer than most elections.
 const deskTimeout = 8 * time.Second
 
-// Submit checks a request and stores it, then its marker, and says so; or why not. With Unavailable nobody
-// knows whether it was stored: to send it again under the same id is safe, and tells.
-func (d *Desk) Submit(ctx context.Context, s Submission) job.Receipt {
+// Submit checks a request and stores it, then its marker, and says so; or why not. The marker that the id has is
+// returned with it. With Unavailable nobody knows whether the request was stored: to send it again under the same
+// id is safe, and tells.
+func (d *Desk) Submit(ctx context.Context, s Submission) (job.Receipt, *job.Marker) {
 	ctx, cancel := context.WithTimeout(ctx, deskTimeout)
 	defer cancel()
 	t := d.tasks.Tasks[s.Task]
@@ -70,15 +79,15 @@ func (d *Desk) Submit(ctx context.Context, s Submission) job.Receipt {
 	if rejection := r.rejection(); rejection != nil {
 		return job.Receipt{ID: r.id, Error: &job.Failure{
 			Code: rejection.Code, Message: rejection.Message, Pointer: r.reasons[0].Pointer, Reasons: r.reasons,
-		}}
+		}}, nil
 	}
-	id := r.id
-	if id == "" {
-		id = ulid.Make().String()
-	} else if known, err := d.known(ctx, id, s.Task, body); known != nil || err != nil {
-		return d.told(id, known, err)
+	j := &job.Job{ID: r.id, Task: s.Task, Lane: lane, TraceParent: s.TraceParent, Raw: body}
+	if j.ID == "" {
+		j.ID = ulid.Make().String() // nobody knows it yet
+	} else if held, _, err := d.conn.Marker(ctx, j.ID); !errors.Is(err, broker.ErrNotFound) {
+		return d.repeated(j, held, err)
 	}
-	return d.store(ctx, &job.Job{ID: id, Task: s.Task, Lane: lane, TraceParent: s.TraceParent, Raw: body}, r, t)
+	return d.store(ctx, j, r, t)
 }
 
 // laneOf is the lane that the body asks for, else its task's.
@@ -98,6 +107,9 @@ func laneOf(body []byte, t *task.Task) string {
 
 // bind holds a request that was read to its id and tenant, and returns the body that is published.
 func (s Submission) bind(r *reading, t *task.Task) []byte {
+	if s.Tenanted && s.ID == "" && strings.HasPrefix(r.id, keyedPrefix) {
+		r.fault(fate.InvalidRequest, "/id", "ids that begin with %s are made of Idempotency-Keys", keyedPrefix)
+	}
 	if s.ID != "" {
 		if r.id != "" && r.id != s.ID {
 			r.fault(fate.InvalidRequest, "/id", "the body's id and the request's key name two ids; send one of them")
@@ -130,32 +142,29 @@ func withTenant(body []byte, tenant string) []byte {
 }
 
 // store publishes a good request and takes its marker.
-func (d *Desk) store(ctx context.Context, j *job.Job, r *reading, t *task.Task) job.Receipt {
+func (d *Desk) store(ctx context.Context, j *job.Job, r *reading, t *task.Task) (job.Receipt, *job.Marker) {
 	msg := &nats.Msg{Subject: broker.RequestSubject(j.Lane, j.Task), Data: j.Raw, Header: nats.Header{broker.MsgIDHeader: {j.ID}}}
 	if j.TraceParent != "" {
 		msg.Header.Set(broker.TraceParentHeader, j.TraceParent)
 	}
 	ack, err := d.conn.Publish(ctx, msg)
 	if err != nil {
-		return d.told(j.ID, nil, err)
+		return d.notStored(j.ID, err), nil
 	}
 	killpoint.Here("submit-published")
 	j.AcknowledgedAt = time.Now().UTC()
 	j.Arrival = job.Arrival{Stream: ack.Stream, Sequence: ack.Sequence, At: j.AcknowledgedAt}
 	if ack.Duplicate {
 		held, err := d.await(ctx, j.ID)
-		return d.told(j.ID, compare(held, hashBody(j.Task, j.Raw)), err)
+		return d.repeated(j, held, err)
 	}
 	mine := newMarker(j.ID, j, r, t)
 	held, err := d.conn.Admit(ctx, mine)
-	if err != nil {
-		return d.told(j.ID, nil, err)
-	}
 	killpoint.Here("submit-marked")
-	if held.RequestSeq != mine.RequestSeq || held.RequestStream != mine.RequestStream {
-		return d.told(j.ID, compare(held, mine.BodyHash), nil)
+	if err != nil || held.RequestSeq != mine.RequestSeq || held.RequestStream != mine.RequestStream {
+		return d.repeated(j, held, err)
 	}
-	return job.Receipt{ID: j.ID, Status: Acknowledged, ResultSubject: broker.ResultSubject(j.Task, j.ID)}
+	return job.Receipt{ID: j.ID, Status: Acknowledged, ResultSubject: broker.ResultSubject(j.Task, j.ID)}, held
 }
 
 // markerPause is between two looks for a marker that another one is about to write.
@@ -179,40 +188,28 @@ func (d *Desk) await(ctx context.Context, id string) (*job.Marker, error) {
 	}
 }
 
-// known answers for an id that was admitted already; nil: it was not.
-func (d *Desk) known(ctx context.Context, id, name string, body []byte) (*job.Receipt, error) {
-	held, _, err := d.conn.Marker(ctx, id)
-	if errors.Is(err, broker.ErrNotFound) {
-		return nil, nil
-	}
-	return compare(held, hashBody(name, body)), err
-}
-
-// compare answers who comes with a body for an id that has its marker; nil without one.
-func compare(held *job.Marker, hash string) *job.Receipt {
+// repeated answers who comes with a body for an id that has its marker already, or of which that is not known.
+func (d *Desk) repeated(j *job.Job, held *job.Marker, err error) (job.Receipt, *job.Marker) {
 	switch {
-	case held == nil:
-		return nil
-	case held.BodyHash != hash:
-		return &job.Receipt{ID: held.ID, Error: &job.Failure{
+	case err != nil:
+		return d.notStored(j.ID, err), nil
+	case held.BodyHash != hashBody(j.Task, j.Raw):
+		return job.Receipt{ID: j.ID, Error: &job.Failure{
 			Code: fate.IDConflict, Message: "this id was admitted before with another body; use a new id", Pointer: "/id",
-		}}
+		}}, nil
 	}
-	return &job.Receipt{ID: held.ID, Status: Duplicate, ResultSubject: broker.ResultSubject(held.Task, held.ID)}
+	return job.Receipt{ID: j.ID, Status: Duplicate, ResultSubject: broker.ResultSubject(held.Task, j.ID)}, held
 }
 
-// told is the answer if there is one, else what the error means to the client.
-func (d *Desk) told(id string, answer *job.Receipt, err error) job.Receipt {
-	if err == nil {
-		return *answer
-	}
-	code, message := fate.Unavailable, "JetStream does not answer (is its disk full?); whether the request was stored is not known, to send it again under the same id is safe"
+func (d *Desk) notStored(id string, err error) job.Receipt {
 	if errors.Is(err, broker.ErrFull) {
-		code, message = fate.DoorFull, "too many requests wait for admission; try again later"
-	} else {
-		d.log.Warn().Err(err).Str("job", id).Msg("a request was not acknowledged")
+		return job.Receipt{ID: id, Error: &job.Failure{Code: fate.DoorFull, Message: "too many requests wait for admission; try again later"}}
 	}
-	return job.Receipt{ID: id, Error: &job.Failure{Code: code, Message: message}}
+	d.log.Warn().Err(err).Str("job", id).Msg("a request was not acknowledged")
+	return job.Receipt{ID: id, Error: &job.Failure{
+		Code:    fate.Unavailable,
+		Message: "JetStream does not answer (is its disk full?); whether the request was stored is not known, to send it again under the same id is safe",
+	}}
 }
 
 // Cancel ends a run from outside: the cancelled result competes with the run's own, the first write

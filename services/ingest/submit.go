@@ -78,9 +78,10 @@ func (in *ingest) answer(ctx context.Context, m *nats.Msg, answer func(context.C
 
 // submit accepts a request.
 func (in *ingest) submit(ctx context.Context, m *nats.Msg) job.Receipt {
-	return in.desk.Submit(ctx, Submission{
+	receipt, _ := in.desk.Submit(ctx, Submission{
 		Task: broker.Token(m.Subject, 2), Body: m.Data, MsgID: m.Header.Get(broker.MsgIDHeader), TraceParent: m.Header.Get(broker.TraceParentHeader),
 	})
+	return receipt
 }
 
 // cancel takes up a cancellation.

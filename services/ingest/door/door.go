@@ -7,12 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
+	"golang.org/x/sync/semaphore"
 
 	"spillway/pkg/apikey"
 	"spillway/pkg/broker"
+	"spillway/pkg/task"
 	"spillway/services/ingest"
 )
 
@@ -20,8 +23,13 @@ import (
 type Options struct {
 	Conn *broker.Conn
 	Desk *ingest.Desk
-	// Keys are who may come in; nil: everybody may do all, which is for loopback alone.
+	// Tasks are those that the desk accepts requests for; Stages are the pipeline's, by name.
+	Tasks  *task.Set
+	Stages []string
+	// Keys are who may come in; nil: everybody may do all.
 	Keys *apikey.Ring
+	// Open lets everybody do all until a first key is made; for loopback, where no key was ever made.
+	Open bool
 	// PublicURL is what addresses begin with, https://llm.example.com; "": the request's own host.
 	PublicURL string
 	// Origins are the pages that a browser may call from, https://app.example.com; * is any.
@@ -33,15 +41,25 @@ type Options struct {
 
 // Door serves the HTTP routes.
 type Door struct {
-	o   Options
-	hub *hub
-	log zerolog.Logger
+	o      Options
+	hub    *hub
+	rates  *rates
+	places *places
+	// bodies bounds the bytes of the requests that are on their way to JetStream.
+	bodies *semaphore.Weighted
+	// keyed: a key was made since, keys are asked for.
+	keyed atomic.Bool
+	log   zerolog.Logger
 
 	//nolint:containedctx // it is the life of all handlers that wait: it ends when the door drains
 	staying context.Context
 	leave   context.CancelCauseFunc
-	inside  *crowd
+	inside  crowd
 }
+
+// maxBodies bounds what the requests that are being stored take at once: when JetStream is slow, the others
+// are told to come again instead of filling the memory.
+const maxBodies = 64 << 20
 
 // errDraining is the cause of staying's end.
 var errDraining = errors.New("the door is draining")
@@ -52,7 +70,9 @@ func New(ctx context.Context, o Options) (*Door, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the door: %w", err)
 	}
-	d := &Door{o: o, hub: h, log: o.Log, inside: newCrowd()}
+	d := &Door{
+		o: o, hub: h, rates: newRates(), places: newPlaces(o.Conn), bodies: semaphore.NewWeighted(maxBodies), log: o.Log,
+	}
 	d.staying, d.leave = context.WithCancelCause(context.WithoutCancel(ctx))
 	return d, nil
 }
@@ -70,8 +90,8 @@ func (d *Door) Handler() http.Handler {
 	return d.enter(mux)
 }
 
-// Drain refuses new requests, tells the streams to reconnect elsewhere, and returns when all have left or
-// ctx ends.
+// Drain refuses new requests, ends waits, tells the streams to reconnect elsewhere, and returns when all have
+// left or ctx ends.
 func (d *Door) Drain(ctx context.Context) {
 	d.leave(errDraining)
 	select {
@@ -87,4 +107,5 @@ func (d *Door) Close() {
 	d.hub.close()
 }
 
-func (d *Door) isDraining() bool { return d.staying.Err() != nil }
+// IsDraining reports whether new requests are refused.
+func (d *Door) IsDraining() bool { return d.staying.Err() != nil }

@@ -20,6 +20,9 @@ type Problem struct {
 	Code   fate.Code `json:"code"`
 	// Pointer is a JSON pointer to the place in the request; left out where there is none.
 	Pointer *string `json:"pointer,omitempty"`
+	// Parameter or Header names the place where it is not the body.
+	Parameter string `json:"parameter,omitempty"`
+	Header    string `json:"header,omitempty"`
 	// Reasons are all faults that were found in the request.
 	Reasons []fate.Reason `json:"reasons,omitempty"`
 	// ID is the job's, where one is concerned.
@@ -27,14 +30,14 @@ type Problem struct {
 	// DeadLetter is where the job is kept, of one whose result has expired; "": nowhere.
 	DeadLetter string `json:"dead_letter,omitempty"`
 
-	header http.Header
+	headers http.Header
 }
 
 // refuse makes a problem. The detail is for the client: nothing secret, nothing of another tenant.
 func refuse(status int, code fate.Code, detail string) *Problem {
 	return &Problem{
 		Type: "urn:spillway:error:" + string(code), Title: titleOf(code), Status: status, Detail: detail, Code: code,
-		header: http.Header{},
+		headers: http.Header{},
 	}
 }
 
@@ -50,23 +53,23 @@ func (p *Problem) of(id string) *Problem {
 
 // retryAfter says when to try again, in whole seconds, at least one.
 func (p *Problem) retryAfter(d time.Duration) *Problem {
-	p.header.Set("Retry-After", wholeSeconds(d))
+	p.headers.Set("Retry-After", wholeSeconds(d))
 	return p
 }
 
 // final keeps the official SDKs from repeating what they repeat by themselves: 409 and 5xx.
 func (p *Problem) final() *Problem {
-	p.header.Set("X-Should-Retry", "false")
+	p.headers.Set("X-Should-Retry", "false")
 	return p
 }
 
 // write answers with the problem.
 func (p *Problem) write(w http.ResponseWriter) {
-	for name, values := range p.header {
+	for name, values := range p.headers {
 		w.Header()[name] = values
 	}
 	w.Header().Set("Content-Type", "application/problem+json")
-	w.Header().Set("Cache-Control", "no-store")
+	writing(w)
 	w.WriteHeader(p.Status)
 	_ = json.NewEncoder(w).Encode(p) // who left needs no answer
 }
