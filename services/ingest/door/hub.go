@@ -46,6 +46,12 @@ type event struct {
 
 func (e event) id() string { return broker.Token(e.msg.Subject, 3) }
 
+const (
+	pulseEvery = 15 * time.Second
+	cutAfter   = 10 * time.Second
+	flushFor   = 5 * time.Second
+)
+
 // hub hears results, progress and drafts with one core subscription each, whoever waits, and hands them to
 // those whom they concern. What it hears may have gaps: a listener that lagged, and now and then each that
 // waits, reads what is stored.
@@ -56,6 +62,12 @@ type hub struct {
 	off    func() // ends the watch for reconnects
 	stop   context.CancelFunc
 	filled chan struct{} // closed once the sessions of before are known
+
+	reads chan struct{} // a place each
+
+	// pulseEvery is how often a client that waits is sent a sign of life. Then its result is looked for too: what
+	// is heard may have gaps. cutAfter is how long a client may take to read what was written before it is cut.
+	pulseEvery, cutAfter time.Duration
 
 	last   *lastHeard
 	recent *recent
@@ -72,7 +84,7 @@ type hub struct {
 func newHub(ctx context.Context, conn *broker.Conn, metrics prometheus.Registerer, log zerolog.Logger) (*hub, error) {
 	h := &hub{
 		conn: conn, log: log, filled: make(chan struct{}), last: newLastHeard(), recent: newRecent(),
-		jobs: map[string]*listener{}, sessions: map[session]*listener{}, dropped: map[*nats.Subscription]int{},
+		reads: make(chan struct{}, readsAtOnce), pulseEvery: pulseEvery, cutAfter: cutAfter, jobs: map[string]*listener{}, sessions: map[session]*listener{}, dropped: map[*nats.Subscription]int{},
 	}
 	for _, s := range heard {
 		sub, err := conn.NC.Subscribe(s.subject, func(m *nats.Msg) { h.hear(event{s.kind, m}) })
@@ -83,7 +95,7 @@ func newHub(ctx context.Context, conn *broker.Conn, metrics prometheus.Registere
 		_ = sub.SetPendingLimits(-1, s.maxBytes) // fails for a closed subscription only
 		h.subs = append(h.subs, sub)
 	}
-	if err := conn.NC.FlushWithContext(ctx); err != nil && conn.NC.IsConnected() {
+	if err := h.flush(ctx); err != nil && conn.NC.IsConnected() {
 		h.unsubscribe()
 		return nil, fmt.Errorf("subscribe to results, progress and drafts: %w", err)
 	}
@@ -95,6 +107,13 @@ func newHub(ctx context.Context, conn *broker.Conn, metrics prometheus.Registere
 		h.fill(ctx)
 	}()
 	return h, nil
+}
+
+// flush returns once the server has heard of what was subscribed to.
+func (h *hub) flush(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, flushFor)
+	defer cancel()
+	return h.conn.NC.FlushWithContext(ctx)
 }
 
 // close ends the subscriptions, and what anybody still waits for.
