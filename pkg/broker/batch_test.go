@@ -84,8 +84,11 @@ func TestAMessageSaysWhoseItIsOnlyInLabels(t *testing.T) {
 		tenant, session string
 		want            int
 	}{
-		{"acme", "user/42", 2}, {"acme", "", 1}, {"", "", 0},
-		{"a\r\nSpillway-Session: other", "a b", 0}, {strings.Repeat("x", 129), "é", 0},
+		{"acme", "user/42", 2},
+		{"acme", "", 1},
+		{"", "", 0},
+		{"a\r\nSpillway-Session: other", "a b", 0},
+		{strings.Repeat("x", 129), "é", 0},
 	} {
 		if h := broker.Belonging(nil, row.tenant, row.session); len(h) != row.want {
 			t.Errorf("%q, %q: %v", row.tenant, row.session, h)

@@ -18,13 +18,13 @@ type Progress struct {
 	Run  int    `json:"run"`
 	Hop  int    `json:"hop"`
 	// Stage let go of the job at At; To has it now, "" when the run ended.
-	Stage string    `json:"stage"`
-	To    string    `json:"to"`
+	Stage string `json:"stage"`
+	To    string `json:"to"`
 	// Sequence is the job's in the stream of To's inbox.
-	Sequence uint64 `json:"sequence,omitempty"`
-	At    time.Time `json:"at"`
-	Fate  string    `json:"fate,omitempty"`
-	Code  fate.Code `json:"code,omitempty"`
+	Sequence uint64    `json:"sequence,omitempty"`
+	At       time.Time `json:"at"`
+	Fate     string    `json:"fate,omitempty"`
+	Code     fate.Code `json:"code,omitempty"`
 	// Event says what happened when it was no hand-over: duplicate, id_conflict, replay_refused, result.
 	Event   string     `json:"event,omitempty"`
 	Message string     `json:"message,omitempty"`

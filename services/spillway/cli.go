@@ -45,7 +45,11 @@ func newCLI() *cli { return &cli{} }
 func stageCommands() []kong.Option {
 	var options []kong.Option
 	for _, d := range services.Pipeline() {
-		options = append(options, kong.DynamicCommand(d.Name, "Run the "+d.Name+" stage alone, against a shared NATS server.", "Stages, one a process", &roleCmd{stage: d.Name}))
+		var command any = &roleCmd{stage: d.Name}
+		if d.Name == broker.Ingest {
+			command = &ingestCmd{roleCmd: roleCmd{stage: d.Name}}
+		}
+		options = append(options, kong.DynamicCommand(d.Name, "Run the "+d.Name+" stage alone, against a shared NATS server.", "Stages, one a process", command))
 	}
 	return options
 }

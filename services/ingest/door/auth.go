@@ -119,7 +119,9 @@ func (c *caller) may(scope apikey.Scope, id, task, tenant string) bool {
 }
 
 // mayReadJob reports whether the caller may see a job.
-func (c *caller) mayReadJob(id, task, tenant string) bool { return c.may(apikey.Read, id, task, tenant) }
+func (c *caller) mayReadJob(id, task, tenant string) bool {
+	return c.may(apikey.Read, id, task, tenant)
+}
 
 // mayReadSession reports whether the caller may follow a session of his tenant.
 func (c *caller) mayReadSession(session string) bool {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
@@ -61,12 +62,17 @@ type Door struct {
 // are told to come again instead of filling the memory.
 const maxBodies = 64 << 20
 
+// startTimeout bounds the subscriptions at the start; it is longer than an election.
+const startTimeout = 30 * time.Second
+
 // errDraining is the cause of staying's end.
 var errDraining = errors.New("the door is draining")
 
 // New makes a door and starts to listen for results, progress and drafts.
 func New(ctx context.Context, o Options) (*Door, error) {
-	h, err := newHub(ctx, o.Conn, o.Metrics, o.Log)
+	starting, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	h, err := newHub(starting, o.Conn, o.Metrics, o.Log)
 	if err != nil {
 		return nil, fmt.Errorf("open the door: %w", err)
 	}

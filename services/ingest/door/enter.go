@@ -1,6 +1,7 @@
 package door
 
 import (
+	"errors"
 	"net/http"
 	"runtime/debug"
 	"strings"
@@ -42,7 +43,7 @@ func (d *Door) rescue(w http.ResponseWriter, r *http.Request) {
 	if v == nil {
 		return
 	}
-	if v == http.ErrAbortHandler {
+	if err, ok := v.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		panic(v)
 	}
 	d.log.Error().Str("method", r.Method).Str("path", r.URL.Path).Str("stack", string(debug.Stack())).Msgf("a handler panicked: %v", v)

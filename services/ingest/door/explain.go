@@ -91,7 +91,7 @@ func (d *Door) waits(ctx context.Context, in inbox, depth depth) *Why {
 	switch {
 	case !depth.isForsaken():
 	case in.stage == broker.Ingest && d.places.hasIngest(ctx):
-		why.Code, why.Message = WaitsForRoom, "too many admitted jobs are unfinished, ingest takes no more for the moment"
+		why.Code, why.Message = WaitsForRoom, "ingest takes no more for the moment: too many admitted jobs are unfinished, or it has just started"
 	default:
 		why.Code, why.Message = WaitsForProcess, "no process of "+in.stage+" takes jobs: is one running?"
 	}

@@ -106,9 +106,9 @@ func (d *Door) hasExpired(ctx context.Context, m *job.Marker) bool {
 	if time.Since(m.Deadline) < overdue {
 		return false
 	}
-	if _, underWay := d.hub.lastProgress(m.ID); underWay {
-		return false
-	}
 	since, ok := d.places.resultsSince(ctx)
+	if p, heard := d.hub.lastProgress(m.ID); heard && p.At.After(since) {
+		return false // it is under way, late as it is
+	}
 	return ok && m.AcknowledgedAt.Before(since)
 }

@@ -2,6 +2,7 @@ package door
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 	"strconv"
 	"time"
@@ -65,9 +66,7 @@ func (p *Problem) final() *Problem {
 
 // write answers with the problem.
 func (p *Problem) write(w http.ResponseWriter) {
-	for name, values := range p.headers {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), p.headers)
 	w.Header().Set("Content-Type", "application/problem+json")
 	writing(w)
 	w.WriteHeader(p.Status)

@@ -72,7 +72,7 @@ func (d *Door) await(ctx context.Context, c *caller, id string, wait time.Durati
 	defer l.close()
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	defer context.AfterFunc(d.staying, cancel)()
+	defer context.AfterFunc(d.staying, cancel)() //nolint:contextcheck // the door's own life, beside the request's
 	for {
 		k, p := d.look(ctx, c, id)
 		if p != nil || k.result != nil || waiting.Err() != nil {
