@@ -25,17 +25,22 @@ const (
 	deltaEvent
 )
 
-// heard are the subjects that a door listens to, and how many bytes of each may wait to be handed on. They hold
-// what comes while the process is busy with other things; beyond them all who listen read anew.
-var heard = []struct {
-	kind     kind
-	name     string
-	subject  string
+// source is a subject that a door listens to.
+type source struct {
+	kind    kind
+	name    string
+	subject string
+	// maxBytes may wait to be handed on. They hold what comes while the process is busy with other things; beyond
+	// them all who listen read anew.
 	maxBytes int
-}{
-	{resultEvent, "result", broker.AllResults, 256 << 20},
-	{progressEvent, "progress", broker.AnyProgress, 64 << 20},
-	{deltaEvent, "draft", broker.AllDeltas, 128 << 20},
+}
+
+func sources() []source {
+	return []source{
+		{resultEvent, "result", broker.AllResults, 256 << 20},
+		{progressEvent, "progress", broker.AnyProgress, 64 << 20},
+		{deltaEvent, "draft", broker.AllDeltas, 128 << 20},
+	}
 }
 
 // event is a message as it was heard. All who listen share it, so nobody changes it.
@@ -86,7 +91,7 @@ func newHub(ctx context.Context, conn *broker.Conn, metrics prometheus.Registere
 		conn: conn, log: log, filled: make(chan struct{}), last: newLastHeard(), recent: newRecent(),
 		reads: make(chan struct{}, readsAtOnce), pulseEvery: pulseEvery, cutAfter: cutAfter, jobs: map[string]*listener{}, sessions: map[session]*listener{}, dropped: map[*nats.Subscription]int{},
 	}
-	for _, s := range heard {
+	for _, s := range sources() {
 		sub, err := conn.NC.Subscribe(s.subject, func(m *nats.Msg) { h.hear(event{s.kind, m}) })
 		if err != nil {
 			h.unsubscribe()
@@ -135,14 +140,14 @@ func (h *hub) unsubscribe() {
 }
 
 // aside marks progress that is of no hop: a repeated request was told something.
-var aside = []byte(`"event":`)
+const aside = `"event":`
 
 // hear hands an event on. It is called by each subscription for itself.
 func (h *hub) hear(e event) {
 	id, of := e.id(), sessionOf(e.msg.Header)
 	switch e.kind {
 	case progressEvent:
-		if bytes.Contains(e.msg.Data, aside) {
+		if bytes.Contains(e.msg.Data, []byte(aside)) {
 			return
 		}
 		h.last.put(id, e.msg.Data)

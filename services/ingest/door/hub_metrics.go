@@ -14,7 +14,7 @@ func (h *hub) register(reg prometheus.Registerer) {
 		defer h.mu.Unlock()
 		return float64(h.waiting)
 	}))
-	for i, s := range heard {
+	for i, s := range sources() {
 		reg.MustRegister(prometheus.NewCounterFunc(prometheus.CounterOpts{
 			Namespace: "spillway", Name: "door_dropped_total", ConstLabels: prometheus.Labels{"kind": s.name},
 			Help: "Messages that the doors did not hear because the process did not keep up: all who wait read anew. Not zero: give it more CPU.",

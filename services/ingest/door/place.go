@@ -21,7 +21,7 @@ func placeOf(d *job.Draft) place {
 }
 
 // elsewhere is the place of a client that comes back from where nobody knows.
-var elsewhere = place{run: -1}
+func elsewhere() place { return place{run: -1} }
 
 // isTryOf reports whether the place is within the try that a draft is of.
 func (p place) isTryOf(d *job.Draft) bool {
@@ -44,13 +44,13 @@ func placeFrom(id string) place {
 	}
 	parts := strings.SplitN(id, ".", 5)
 	if len(id) > maxEventID || len(parts) < 5 {
-		return elsewhere
+		return elsewhere()
 	}
 	p := place{holder: parts[4]}
 	for i, into := range []*int{&p.run, &p.hop, &p.delivery, &p.n} {
 		n, err := strconv.ParseUint(parts[i], 10, 31)
 		if err != nil {
-			return elsewhere
+			return elsewhere()
 		}
 		*into = int(n)
 	}

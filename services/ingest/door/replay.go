@@ -33,13 +33,10 @@ const (
 	askedPause = 300 * time.Millisecond
 )
 
-// something stands for a value: it is enough to know that there was one.
-var something = []byte("0")
-
-// isNews takes a draft in, without what it says.
+// isNews takes a draft in, without what it says: of a value, that there is one.
 func (c *course) isNews(d job.Draft) bool {
 	if d.Text = ""; d.Partial != nil {
-		d.Partial = something
+		d.Partial = []byte("0")
 	}
 	if c.news == nil {
 		c.news = &job.Shown{}
@@ -124,22 +121,27 @@ func anotherTry(d job.Draft) job.Draft {
 
 // catchUp tells a client the drafts that it missed.
 func (s *stream) catchUp(ctx context.Context, c *course) error {
-	r := &replay{had: c.told, reach: c.told.n}
-	if err := s.d.hub.readDrafts(ctx, c.task, c.id, func(d *job.Draft) {
-		if d.Run <= c.done {
-			return
-		}
-		r.take(d)
-		c.isNews(*d)
-	}); err != nil {
-		s.d.log.Debug().Err(err).Str("job", c.id).Msg("drafts cannot be read back, going on with those that come")
-		return nil
-	}
-	for _, d := range r.missing() {
+	for _, d := range s.missing(ctx, c) {
 		if err := s.tellOwn(c, &d); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// missing are the drafts that a client missed; none when they cannot be read back: it is told those that come.
+func (s *stream) missing(ctx context.Context, c *course) []job.Draft {
+	r := &replay{had: c.told, reach: c.told.n}
+	err := s.d.hub.readDrafts(ctx, c.task, c.id, func(d *job.Draft) {
+		if d.Run > c.done {
+			r.take(d)
+			c.isNews(*d)
+		}
+	})
+	if err == nil {
+		return r.missing()
+	}
+	s.d.log.Debug().Err(err).Str("job", c.id).Msg("drafts cannot be read back")
 	return nil
 }
 
@@ -154,8 +156,8 @@ func (s *stream) tellOwn(c *course, d *job.Draft) error {
 
 // draft tells a draft that came, if it is news.
 func (s *stream) draft(ctx context.Context, c *course, e event) error {
-	var d job.Draft
-	if json.Unmarshal(e.msg.Data, &d) != nil || !c.isNews(d) {
+	d, ok := draftFrom(e.msg.Data)
+	if !ok || !c.isNews(d) {
 		return nil
 	}
 	same := c.told.isTryOf(&d)
@@ -194,12 +196,16 @@ func (s *stream) tellDraft(c *course, d *job.Draft, body []byte) error {
 func (h *hub) readDrafts(ctx context.Context, task, id string, take func(*job.Draft)) error {
 	return h.reading(ctx, func(ctx context.Context) error {
 		return h.conn.Each(ctx, broker.DeltasStream, broker.DeltaSubject(task, id), func(m broker.Stored) {
-			var d job.Draft
-			if json.Unmarshal(m.Data, &d) == nil {
+			if d, ok := draftFrom(m.Data); ok {
 				take(&d)
 			}
 		})
 	})
+}
+
+func draftFrom(body []byte) (d job.Draft, ok bool) {
+	err := json.Unmarshal(body, &d)
+	return d, err == nil
 }
 
 // Reading for those who listen: after a reconnect all want to at once.

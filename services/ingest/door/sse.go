@@ -72,9 +72,9 @@ func (d *Door) jobEvents(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusNoContent) // tells a browser not to come back
 		return
 	}
-	d.events(w, r, func(out teller) error {
+	d.events(w, r, func(ctx context.Context, out teller) error {
 		s := &stream{d: d, out: out, l: l, caller: c, state: d.stateFor(r, c)}
-		return s.job(r.Context(), k, had)
+		return s.job(ctx, k, had)
 	})
 }
 
@@ -91,9 +91,9 @@ func (d *Door) sessionEvents(w http.ResponseWriter, r *http.Request) {
 	}
 	l := d.hub.watchSession(of.tenant, of.name)
 	defer l.close()
-	d.events(w, r, func(out teller) error {
+	d.events(w, r, func(ctx context.Context, out teller) error {
 		s := &stream{d: d, out: out, l: l, caller: c, state: d.stateFor(r, c), session: true}
-		return s.jobs(r.Context(), of, lastEventID(r))
+		return s.jobs(ctx, of, lastEventID(r))
 	})
 }
 
@@ -139,7 +139,7 @@ func (d *Door) stateFor(r *http.Request, c *caller) func(context.Context, *known
 }
 
 // events begins the response, and ends with what tells.
-func (d *Door) events(w http.ResponseWriter, r *http.Request, tells func(teller) error) {
+func (d *Door) events(w http.ResponseWriter, r *http.Request, tells func(context.Context, teller) error) {
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Cache-Control", "no-store")
@@ -151,7 +151,7 @@ func (d *Door) events(w http.ResponseWriter, r *http.Request, tells func(teller)
 	}
 	err := out.begin()
 	if err == nil {
-		err = tells(out)
+		err = tells(r.Context(), out)
 	}
 	if err != nil && r.Context().Err() == nil && !errors.Is(err, errDraining) {
 		d.log.Debug().Err(err).Str("path", r.URL.Path).Msg("a client of events was left")

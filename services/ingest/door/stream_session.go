@@ -133,7 +133,7 @@ func (s *stream) recallOne(ctx context.Context, c *course, k *known, last time.T
 	switch {
 	case k.result == nil:
 		if !last.IsZero() {
-			c.told = elsewhere // in which try is not said by the id
+			c.told = elsewhere() // in which try is not said by the id
 		}
 		return s.catchUp(ctx, c)
 	case !last.IsZero() && k.result.At.Before(last.Add(-clockSlack)):

@@ -122,6 +122,7 @@ func (w *wire) kept(id string) uint64 {
 type reader struct {
 	t      testing.TB
 	status int
+	about  string
 	header http.Header
 	events chan sse.Event
 	leave  func()
@@ -170,7 +171,7 @@ func (c *reader) next() sse.Event {
 	case e := <-c.events:
 		return e
 	case <-time.After(30 * time.Second):
-		c.t.Fatal("no event comes")
+		c.t.Fatalf("no event comes; %s", c.about)
 		return sse.Event{}
 	}
 }
@@ -200,7 +201,7 @@ func (c *reader) until(last string) []string {
 // lines reads a response as it is, line by line.
 func lines(t testing.TB, url string) (next func() string, leave func()) {
 	t.Helper()
-	answer, err := http.Get(url) //nolint:noctx // the test leaves by closing the body
+	answer, err := http.Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}

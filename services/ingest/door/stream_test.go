@@ -150,9 +150,14 @@ func TestWhatComesWhileAClientWaitsIsTold(t *testing.T) {
 		if e := c.next(); e.Type != "state" {
 			t.Fatalf("%s: first %+v", row.name, e)
 		}
+		w.tell("llm.progress.toy."+id, nil, `{"hop":1}`) // once it is told, what is kept has been read
+		if e := c.next(); e.Type != "progress" {
+			t.Fatalf("%s: then %+v", row.name, e)
+		}
 		w.say(id, "", "", row.come...)
 		var got []string
-		for range strings.Split(row.want, "|") {
+		c.about = row.name
+		for range strings.SplitSeq(row.want, "|") {
 			got = append(got, brief(c.next()))
 		}
 		if strings.Join(got, "|") != row.want {
