@@ -1,10 +1,15 @@
 package nats_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"maps"
+	"net/http"
+	"net/http/httptest"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -14,8 +19,12 @@ import (
 	"spillway/pkg/apikey"
 	"spillway/pkg/broker"
 	"spillway/pkg/broker/brokertest"
+	"spillway/pkg/fakellm"
 	"spillway/pkg/job"
 	"spillway/pkg/stage"
+	"spillway/services"
+	"spillway/services/ingest"
+	"spillway/services/ingest/door"
 )
 
 func TestTheOperatorMakesKeysAndEveryDoorFollowsThem(t *testing.T) {
@@ -131,6 +140,99 @@ func (r *rig) doorMarksAndCancels(t *testing.T, door *broker.Conn, m job.Marker)
 		}
 	}
 	r.ends(t, r.connect(clientUser), m.ID, job.Cancelled)
+}
+
+// Each user that a door may run as: it takes a request, says where the job is, cancels it, streams what comes of it.
+func TestTheDoorItselfIsRefusedNothing(t *testing.T) {
+	for _, user := range []string{doorUser, broker.Ingest, upUser} {
+		t.Run(user, func(t *testing.T) {
+			r := setup(t)
+			r.provider.SetFaults(fakellm.Fault{Kind: fakellm.KindHangHeaders, Match: "hangs"})
+			r.run(r.connect)
+			conn := r.connect(user)
+			if err := conn.WatchCancels(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			door := r.door(t, conn)
+			if code, said := knock(t, door.URL, http.MethodPost, "/v1/tasks/toy/jobs", body(t, "hello"), "wait=20"); code != http.StatusOK {
+				t.Errorf("a request: %d %s", code, said)
+			}
+			knock(t, door.URL, http.MethodPost, "/v1/tasks/toy/jobs", `{"id":"held","input":{"text":"hangs"},"stream":true}`, "")
+			r.inFlight(t)
+			late := r.door(t, conn) // it has heard nothing, and asks
+			brokertest.Eventually(t, 10*time.Second, "inference says that it holds the job", func() bool {
+				_, said := knock(t, late.URL, http.MethodGet, "/v1/jobs/held", "", "")
+				return strings.Contains(said, `"status":"running","stage":"inference"`)
+			})
+			if code, said := knock(t, door.URL, http.MethodPost, "/v1/jobs/held/cancel", "", "wait=20"); code != http.StatusOK || !strings.Contains(said, `"status":"cancelled"`) {
+				t.Errorf("a cancellation: %d %s", code, said)
+			}
+			if code, said := knock(t, door.URL, http.MethodGet, "/v1/jobs/held/events", "", ""); code != http.StatusOK || !strings.Contains(said, "event: result") {
+				t.Errorf("a stream: %d %s", code, said)
+			}
+			if code, said := knock(t, door.URL, http.MethodGet, "/v1/jobs/nobody", "", ""); code != http.StatusNotFound {
+				t.Errorf("nobody's job: %d %s", code, said)
+			}
+			for _, refusal := range r.refusals(append(r.stages(), user)...) {
+				t.Error(refusal)
+			}
+		})
+	}
+}
+
+func (r *rig) stages() []string {
+	var names []string
+	for _, d := range services.Pipeline() {
+		names = append(names, d.Name)
+	}
+	return names
+}
+
+// door opens one that asks for no key.
+func (r *rig) door(t *testing.T, conn *broker.Conn) *httptest.Server {
+	t.Helper()
+	tasks := r.tasks()
+	d, err := door.New(t.Context(), door.Options{Conn: conn, Desk: ingest.NewDesk(conn, tasks, zerolog.Nop()), Tasks: tasks, Stages: r.stages(), Log: zerolog.Nop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewServer(d.Handler())
+	t.Cleanup(func() {
+		s.Close()
+		d.Close()
+	})
+	return s
+}
+
+func (r *rig) inFlight(t *testing.T) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := r.provider.Await(ctx, func(c fakellm.Counts) bool { return c.InFlight == 1 }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func knock(t *testing.T, base, method, path, body, prefer string) (code int, said string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	q, err := http.NewRequestWithContext(ctx, method, base+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.Header.Set("Content-Type", "application/json")
+	q.Header.Set("Prefer", prefer)
+	resp, err := http.DefaultClient.Do(q)
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, path, err)
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, string(data)
 }
 
 func TestADoorHearsWhatBecomesOfRequestsAndTakesNone(t *testing.T) {
