@@ -56,11 +56,7 @@ func TestADoorThatWasNotThereFindsTheJobByAsking(t *testing.T) {
 	early := r.front()
 	held := early.accepted("bare", "held", `,"deadline":"5m"`)
 	r.awaits(func(c fakellm.Counts) bool { return c.InFlight == 1 })
-	late := r.front()
-	s := late.reaches(held, "running", "inference", "")
-	if s.Status == "" {
-		t.Errorf("%+v", s)
-	}
+	r.front().reaches(held, "running", "inference", "")
 	early.ends(t, held)
 }
 
@@ -95,10 +91,6 @@ func TestAWaitingPollGetsTheResultAsItComes(t *testing.T) {
 	}
 	r.run()
 	all.Wait()
-	began := time.Now()
-	if p := f.get("/v1/jobs/" + f.accepted("toy", "at once", "") + "?wait=0.2"); p.status != http.StatusOK && time.Since(began) > 20*time.Second {
-		t.Errorf("%d %s", p.status, p.body)
-	}
 }
 
 func TestAnExpiredResultIsGoneAndNotUnknown(t *testing.T) {

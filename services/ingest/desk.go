@@ -24,7 +24,8 @@ import (
 // HTTP door. What it acknowledged has its marker, so that whoever asks next finds it.
 //
 // The request is stored first, then the marker, which names where: ingest finds its own there and goes on. A
-// process that dies in between leaves a request without one; ingest takes it then. TestEachAcceptedRequest… pins it.
+// process that dies in between leaves a request without one; ingest takes it then.
+// TestWhatADoorAcknowledgedBeforeItWasKilledEndsWithAResult pins it.
 type Desk struct {
 	conn  *broker.Conn
 	tasks *task.Set

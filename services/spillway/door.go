@@ -162,7 +162,7 @@ type certificate struct {
 	looked time.Time
 }
 
-// lookEvery is how often the files are looked at, at most.
+// certificateLookEvery is how often the files are looked at, at most.
 const certificateLookEvery = 5 * time.Second
 
 // current returns the certificate, read anew if its files changed. Files that cannot be read change nothing.
