@@ -35,6 +35,7 @@ import (
 
 // The users beside those of the stages.
 const (
+	doorUser      = "door"
 	upUser        = "up"
 	bootstrapUser = "bootstrap"
 	operatorUser  = "operator"
@@ -42,7 +43,7 @@ const (
 )
 
 func TestMain(m *testing.M) {
-	for _, user := range append(stages(), upUser, bootstrapUser, operatorUser, clientUser) {
+	for _, user := range append(stages(), doorUser, upUser, bootstrapUser, operatorUser, clientUser) {
 		name := "NATS_" + strings.ToUpper(strings.ReplaceAll(user, "-", "_")) + "_PASSWORD"
 		if err := os.Setenv(name, password(user)); err != nil {
 			panic(err)
@@ -275,7 +276,7 @@ func TestEveryStageHasAUser(t *testing.T) {
 	for _, u := range opts.Users {
 		users = append(users, u.Username)
 	}
-	want := append(stages(), upUser, bootstrapUser, operatorUser, clientUser)
+	want := append(stages(), doorUser, upUser, bootstrapUser, operatorUser, clientUser)
 	slices.Sort(users)
 	slices.Sort(want)
 	if !slices.Equal(users, want) {
@@ -625,26 +626,33 @@ func TestNobodyPublishesBeyondItsWork(t *testing.T) {
 	subjects := map[string][]string{ // subject: who may
 		broker.WriteSubject("toy", "x"):                 {broker.ResultWriter, upUser},
 		broker.ResultSubject("toy", "x"):                nil, // only the stream itself republishes there
-		broker.AdmittedSubject("x"):                     {broker.Ingest, broker.Fallback, upUser},
+		broker.AdmittedSubject("x"):                     {broker.Ingest, doorUser, broker.Fallback, upUser},
 		broker.CacheSubject("x"):                        {broker.ResultWriter, upUser},
 		broker.DeltaSubject("toy", "x"):                 {broker.Inference, broker.Validator, upUser},
 		broker.ParkedSubject("batch", "small"):          {broker.Inference, upUser},
 		broker.ReplaySubject("x"):                       {operatorUser, upUser},
-		broker.RequestSubject(job.Interactive, "toy"):   {broker.Ingest, operatorUser, clientUser, upUser},
-		broker.RequestSubject(job.Batch, "toy"):         {broker.Ingest, operatorUser, clientUser, upUser},
+		broker.RequestSubject(job.Interactive, "toy"):   {broker.Ingest, doorUser, operatorUser, clientUser, upUser},
+		broker.RequestSubject(job.Batch, "toy"):         {broker.Ingest, doorUser, operatorUser, clientUser, upUser},
 		broker.SubmitSubject("toy"):                     {operatorUser, clientUser, upUser},
 		broker.CancelSubject("x"):                       {operatorUser, clientUser, upUser},
-		"$KV." + broker.CancelsBucket + ".x.1":          {broker.Ingest, upUser},
+		"$KV." + broker.CancelsBucket + ".x.1":          {broker.Ingest, doorUser, upUser},
+		"$KV." + broker.KeysBucket + ".signing":         {broker.Ingest, doorUser, operatorUser, upUser},
+		"$KV." + broker.KeysBucket + ".key.x":           {operatorUser, upUser},
+		"$JS.API.STREAM.MSG.GET.KV_llm_keys":            {broker.Ingest, doorUser, operatorUser, upUser},
+		"$JS.API.DIRECT.GET.KV_llm_keys.x":              {operatorUser, upUser},
+		"$JS.API.CONSUMER.CREATE.KV_llm_keys.x":         {broker.Ingest, doorUser, bootstrapUser, operatorUser, upUser},
 		"$JS.API.STREAM.CREATE.X":                       {bootstrapUser, upUser},
 		"$JS.API.STREAM.DELETE.X":                       {bootstrapUser, upUser},
 		"$JS.API.STREAM.PURGE.X":                        {bootstrapUser, upUser},
 		"$JS.API.STREAM.MSG.DELETE.LLM_DEAD":            {broker.Fallback, operatorUser, upUser},
 		"$JS.API.STREAM.MSG.DELETE.LLM_CACHE":           {operatorUser, upUser},
 		"$JS.API.STREAM.MSG.DELETE.LLM_RESULTS":         {upUser},
-		"$JS.API.STREAM.MSG.GET.LLM_ADMITTED":           {broker.Ingest, broker.Fallback, operatorUser, clientUser, upUser},
+		"$JS.API.STREAM.MSG.GET.LLM_DEAD":               {broker.Ingest, broker.Fallback, doorUser, operatorUser, upUser},
+		"$JS.API.STREAM.MSG.GET.LLM_DELTAS":             {doorUser, operatorUser, upUser},
+		"$JS.API.STREAM.MSG.GET.LLM_ADMITTED":           {broker.Ingest, doorUser, broker.Fallback, operatorUser, clientUser, upUser},
 		"$JS.API.STREAM.MSG.GET.LLM_CACHE":              {broker.ContextBuilder, broker.Fallback, broker.ResultWriter, operatorUser, upUser},
 		"$JS.API.STREAM.MSG.GET.LLM_REQUESTS":           {operatorUser, upUser},
-		"$JS.API.DIRECT.GET.LLM_DELTAS":                 {operatorUser, clientUser, upUser},
+		"$JS.API.DIRECT.GET.LLM_DELTAS":                 {broker.Ingest, doorUser, operatorUser, clientUser, upUser},
 		"$JS.API.CONSUMER.CREATE.LLM_DELTAS.x":          {bootstrapUser, upUser},
 		"$JS.API.CONSUMER.CREATE.LLM_CACHE.x":           {bootstrapUser, operatorUser, upUser},
 		"$JS.API.CONSUMER.CREATE.LLM_INFERENCE.x":       {bootstrapUser, upUser},
@@ -658,9 +666,12 @@ func TestNobodyPublishesBeyondItsWork(t *testing.T) {
 		}
 		for _, subject := range inboxes(d.Name) {
 			subjects[subject] = append(sendersTo(d.Name), upUser)
+			if d.Name == broker.ResultWriter {
+				subjects[subject] = append(subjects[subject], doorUser) // a cancellation
+			}
 		}
 	}
-	for _, user := range append(stages(), upUser, bootstrapUser, operatorUser, clientUser) {
+	for _, user := range append(stages(), doorUser, upUser, bootstrapUser, operatorUser, clientUser) {
 		tried := slices.Collect(maps.Keys(subjects))
 		refused := r.refuses(user, tried, func(nc *nats.Conn, subject string) error { return nc.Publish(subject, nil) })
 		for subject, may := range subjects {

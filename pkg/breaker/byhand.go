@@ -43,6 +43,18 @@ func List(ctx context.Context, conn *broker.Conn) ([]Listed, error) {
 	return all, nil
 }
 
+// Read reads the record of a circuit; without one it is closed.
+func Read(ctx context.Context, conn *broker.Conn, c Circuit) (Record, error) {
+	if err := c.check(); err != nil {
+		return Record{}, err
+	}
+	stored, err := conn.Record(ctx, broker.BreakersBucket, c.Key())
+	if err != nil {
+		return Record{}, fmt.Errorf("read the breaker of %s: %w", c, err)
+	}
+	return decode(stored.Data)
+}
+
 // OpenByHand opens a circuit for d, whatever it is now; then it is probed like any other. by is who did it.
 func OpenByHand(ctx context.Context, conn *broker.Conn, c Circuit, d time.Duration, why, by string) error {
 	if d <= 0 {

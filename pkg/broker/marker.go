@@ -52,9 +52,25 @@ func (c *Conn) putMarker(ctx context.Context, m *job.Marker, last uint64) error 
 	return err
 }
 
-// MarkerHeader says of a marker what the deadline index needs, so that it need not read the rest.
+// MarkerHeader says of a marker what the deadline index and the doors need, so that they need not read the rest.
 func MarkerHeader(m *job.Marker) nats.Header {
-	return nats.Header{RunHeader: {strconv.Itoa(m.Run)}, AnswerByHeader: {m.AnswerBy.Format(time.RFC3339Nano)}}
+	h := nats.Header{RunHeader: {strconv.Itoa(m.Run)}, AnswerByHeader: {m.AnswerBy.Format(time.RFC3339Nano)}}
+	return Belonging(h, m.Tenant, m.Session)
+}
+
+// Belonging says in h, which may be nil, of which tenant and session a message is, if it is of any: the doors
+// route by it. What is no label, of a request that was not checked, is left out.
+func Belonging(h nats.Header, tenant, session string) nats.Header {
+	for name, value := range map[string]string{TenantHeader: tenant, SessionHeader: session} {
+		if !job.IsLabel(value) {
+			continue
+		}
+		if h == nil {
+			h = nats.Header{}
+		}
+		h[name] = []string{value}
+	}
+	return h
 }
 
 // AnswerBy reads it. A marker of an earlier version does not say it: false.

@@ -27,6 +27,7 @@ const (
 	CancelsBucket  = "llm_cancels"
 	BreakersBucket = "llm_breakers"
 	LimitsBucket   = "llm_limits"
+	KeysBucket     = "llm_keys"
 )
 
 // The stages that others speak of by name.
@@ -46,6 +47,8 @@ const (
 	HopHeader         = "Spillway-Hop"
 	StatusHeader      = "Spillway-Status"
 	AnswerByHeader    = "Spillway-Answer-By"
+	TenantHeader      = "Spillway-Tenant"
+	SessionHeader     = "Spillway-Session"
 	MsgIDHeader       = "Nats-Msg-Id"
 	TraceParentHeader = "traceparent"
 	expectedHeader    = "Nats-Expected-Last-Subject-Sequence"
@@ -58,6 +61,7 @@ const (
 	AllBatch     = "llm.batch.*"
 	AllSubmits   = "llm.submit.*"
 	AllCancels   = "llm.cancel.*"
+	AllLocates   = "llm.locate.*"
 	AllAdmitted  = "llm.admitted.*"
 	AllParked    = "llm.parked.*.*"
 	AllWrites    = "llm.write.*.*"
@@ -95,6 +99,9 @@ func SubmitSubject(task string) string { return "llm.submit." + task }
 
 // CancelSubject is request-reply: the answer says whether the cancellation was taken up.
 func CancelSubject(id string) string { return "llm.cancel." + id }
+
+// LocateSubject is request-reply: the process that is at work on the job answers, if there is one.
+func LocateSubject(id string) string { return "llm.locate." + id }
 
 // AdmittedSubject holds an id's marker.
 func AdmittedSubject(id string) string { return "llm.admitted." + id }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -106,6 +107,25 @@ func (c *Conn) Records(ctx context.Context, bucket string) ([]Record, error) {
 			return nil, fmt.Errorf("read bucket %s: %w", bucket, context.Cause(ctx))
 		}
 	}
+}
+
+// RecordsNow reads all values of a bucket from its leader, and the places of removed ones, one by one: it is for what
+// decides, and for few records. Where Records may miss what was stored a moment ago, this does not.
+func (c *Conn) RecordsNow(ctx context.Context, bucket string) ([]Record, error) {
+	start := recordSubject(bucket, "")
+	subjects, err := c.SubjectsOf(ctx, RecordStream(bucket), start+">")
+	if err != nil {
+		return nil, err
+	}
+	var all []Record
+	for _, subject := range subjects {
+		r, err := c.Record(ctx, bucket, strings.TrimPrefix(subject, start))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, r)
+	}
+	return all, nil
 }
 
 func recordOf(entry jetstream.KeyValueEntry) Record {

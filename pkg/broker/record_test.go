@@ -59,6 +59,9 @@ func TestARecordIsChangedByWhoeverNamesItsRevision(t *testing.T) {
 	if err != nil || len(all) != 1 || string(all[0].Data) != "c" {
 		t.Errorf("records %v, %v", all, err)
 	}
+	if now, err := conn.RecordsNow(ctx, broker.BreakersBucket); err != nil || len(now) != 1 || now[0].Key != "model.x" || string(now[0].Data) != "c" || now[0].Revision != all[0].Revision {
+		t.Errorf("records of the leader %v, %v", now, err)
+	}
 	brokertest.Eventually(t, 5*time.Second, "the follower sees each change in order", func() bool {
 		mu.Lock()
 		defer mu.Unlock()

@@ -105,6 +105,7 @@ func NewTopology(stages []string, sources []Source, s Sizing) Topology {
 		{Bucket: CancelsBucket, TTL: cancelAge, Replicas: s.Replicas, MaxBytes: gib / 16},
 		{Bucket: BreakersBucket, Replicas: s.Replicas, MaxBytes: gib / 64},
 		{Bucket: LimitsBucket, Replicas: s.Replicas, MaxBytes: gib / 64},
+		{Bucket: KeysBucket, Replicas: s.Replicas, MaxBytes: gib / 64},
 	}
 	return t
 }

@@ -53,6 +53,20 @@ const (
 	ReplayInFlight Code = "replay_in_flight"
 )
 
+// Codes of a door's refusal: they are told, and never end a run.
+const (
+	Unauthorized     Code = "unauthorized"
+	Forbidden        Code = "forbidden"
+	RateLimited      Code = "rate_limited"
+	Gone             Code = "gone"
+	DoorFull         Code = "door_full"
+	Unavailable      Code = "unavailable"
+	Draining         Code = "draining"
+	UnsupportedMedia Code = "unsupported_media_type"
+	NoSuchRoute      Code = "no_such_route"
+	MethodNotAllowed Code = "method_not_allowed"
+)
+
 // Description is a row of the table of codes.
 type Description struct {
 	Code    Code   `json:"code"`
@@ -94,6 +108,16 @@ var codes = []Description{
 	{NotFound, "none", "Nothing is known of this id.", "It was never acknowledged, or its records expired."},
 	{NotReplayable, "none", "The run did not end in a dead letter.", "Only dead, failed and degraded jobs are replayed."},
 	{ReplayInFlight, "none", "An earlier replay of this job has not ended yet.", "Wait for its result."},
+	{Unauthorized, "none", "The door wants an API key, or a token of this job or session, and got none that holds.", "Send Authorization: Bearer <key>; `spillway key create` makes one."},
+	{Forbidden, "none", "The key may not do this: another tenant, task or scope, or a page from another origin.", "Use a key that may; `spillway key ls` lists what each may, --cors-origin the pages."},
+	{RateLimited, "none", "The key's requests come faster than its rate.", "Wait for Retry-After, or raise the key's rate."},
+	{Gone, "none", "The job's result was there and has expired.", "Keep results longer (ResultAge), or read the dead letter that the problem names."},
+	{DoorFull, "none", "Too many requests wait for admission.", "Wait for Retry-After, then send it again with the same Idempotency-Key."},
+	{Unavailable, "none", "JetStream did not answer in time: whether the request was stored is not known.", "Send it again with the same Idempotency-Key or id."},
+	{Draining, "none", "This process is leaving and takes no more requests.", "Send it again: another process takes it."},
+	{UnsupportedMedia, "none", "The request's body is not declared as JSON.", "Send Content-Type: application/json."},
+	{NoSuchRoute, "none", "There is nothing at this address.", "See /openapi.json."},
+	{MethodNotAllowed, "none", "The address does not take this method.", "See the Allow header, and /openapi.json."},
 }
 
 // Codes returns the table of all codes, in the order of the documentation.

@@ -41,6 +41,9 @@ type Draft struct {
 	Partial json.RawMessage `json:"partial,omitempty"`
 	// Code is why drafts are retracted.
 	Code fate.Code `json:"code,omitempty"`
+	// Tenant and Session travel as headers.
+	Tenant  string `json:"-"`
+	Session string `json:"-"`
 }
 
 // Draft begins a draft of the job.
@@ -48,5 +51,6 @@ func (j *Job) Draft(event string) Draft {
 	return Draft{
 		V: Version, ID: j.ID, Task: j.Task, Event: event,
 		Run: j.Run, Hop: j.Hop, Delivery: max(j.Arrival.Deliveries, 1), Call: j.Calls,
+		Tenant: j.Tenant, Session: j.Session,
 	}
 }

@@ -27,6 +27,11 @@ var idPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 // IsID reports whether s can be an id: it becomes a token of subjects.
 func IsID(s string) bool { return idPattern.MatchString(s) }
 
+var labelPattern = regexp.MustCompile(`^[A-Za-z0-9_.@:=/-]{1,128}$`)
+
+// IsLabel reports whether s can be a tenant or a session.
+func IsLabel(s string) bool { return labelPattern.MatchString(s) }
+
 // Job is an admitted request on its way through the stages.
 //
 // The fields without a JSON name are for the time that a stage has the job in its hands; they end with

@@ -1,9 +1,13 @@
 package limit
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
+
+	"spillway/pkg/broker"
 )
 
 // record is what all replicas know together about one entity.
@@ -81,3 +85,24 @@ func decode(data []byte) (*record, error) {
 
 // bounded is a count as it can be true.
 func bounded(n int) int { return min(max(n, 0), 1<<40) }
+
+// HeldUntil is until when a provider asked to be left alone, as a whole or with a model; zero: it did not. It is for
+// tools: who calls goes by a Limiter.
+func HeldUntil(ctx context.Context, conn *broker.Conn, model, provider string) (time.Time, error) {
+	var until stamp
+	for _, key := range []string{kindModel + "." + model, kindProvider + "." + provider} {
+		stored, err := conn.Record(ctx, broker.LimitsBucket, key)
+		if err != nil {
+			return time.Time{}, fmt.Errorf("read the limits of %s: %w", key, err)
+		}
+		r, err := decode(stored.Data)
+		if err != nil {
+			return time.Time{}, err
+		}
+		until = max(until, r.Hold)
+	}
+	if until == 0 {
+		return time.Time{}, nil
+	}
+	return time.UnixMicro(int64(until)).UTC(), nil
+}

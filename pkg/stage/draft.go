@@ -7,6 +7,7 @@ import (
 	"time"
 
 	json "github.com/go-json-experiment/json/v1"
+	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"spillway/pkg/broker"
@@ -24,7 +25,9 @@ func publishDraft(c *broker.Conn, d *job.Draft) error {
 	if err != nil {
 		return fmt.Errorf("encode a draft: %w", err)
 	}
-	return c.NC.Publish(broker.DeltaSubject(d.Task, d.ID), body)
+	return c.NC.PublishMsg(&nats.Msg{
+		Subject: broker.DeltaSubject(d.Task, d.ID), Data: body, Header: broker.Belonging(nil, d.Tenant, d.Session),
+	})
 }
 
 // The bounds of an Outbox. Of the places some are kept for what takes drafts back.

@@ -30,28 +30,28 @@ func (r *Runner) settling() (context.Context, context.CancelFunc) {
 	}
 }
 
-// handOver stores the dead letter and the job where they belong.
+// handOver stores the dead letter and the job where they belong, and returns the job's sequence there.
 //
 // A job that was handled to its end when the process had to leave is still handed over, if that takes no
 // longer than lastWords: what was done for it was paid for.
-func (r *Runner) handOver(j *job.Job, m move) error {
+func (r *Runner) handOver(j *job.Job, m move) (sequence uint64, err error) {
 	ctx, cancel := r.settling()
 	defer cancel()
 	j.Hop++
 	j.HandedOverAt = time.Now().UTC()
 	if m.letter != nil {
 		if err := r.keep(ctx, j, m.letter); err != nil {
-			return err
+			return 0, err
 		}
 	}
 	if m.subject != "" {
 		body, err := encode(j)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		msg := &nats.Msg{Subject: m.subject, Data: body, Header: headers(j, "")}
-		if err := r.store(ctx, msg, m.fate == fate.Park); err != nil {
-			return err
+		if sequence, err = r.store(ctx, msg, m.fate == fate.Park); err != nil {
+			return 0, err
 		}
 	}
 	if j.ForgetDead != 0 {
@@ -59,7 +59,7 @@ func (r *Runner) handOver(j *job.Job, m move) error {
 			r.log.Warn().Err(err).Str("job", j.ID).Msg("replayed, but its old dead letter stays listed")
 		}
 	}
-	return nil
+	return sequence, nil
 }
 
 // headers name the hop, so that a repeated hand-over is known as one.
@@ -90,26 +90,27 @@ func (r *Runner) keep(ctx context.Context, j *job.Job, l *job.Letter) error {
 		return fmt.Errorf("encode the dead letter of %s: %w", j.ID, err)
 	}
 	r.m.dead.WithLabelValues(string(l.Code)).Inc()
-	return r.store(ctx, &nats.Msg{
+	_, err = r.store(ctx, &nats.Msg{
 		Subject: broker.DeadSubject(l.Stage, j.Task, j.ID), Data: body, Header: headers(j, ".dead"),
 	}, false)
+	return err
 }
 
 // store publishes until it is acknowledged. A full inbox is a fuse that blew: it is waited out, loudly,
 // unless elsewhere is true, where the caller has another way.
-func (r *Runner) store(ctx context.Context, msg *nats.Msg, elsewhere bool) error {
+func (r *Runner) store(ctx context.Context, msg *nats.Msg, elsewhere bool) (sequence uint64, err error) {
 	for {
-		_, err := r.env.Conn.Publish(ctx, msg)
+		ack, err := r.env.Conn.Publish(ctx, msg)
 		switch {
 		case err == nil:
-			return nil
+			return ack.Sequence, nil
 		case ctx.Err() != nil, errors.Is(err, broker.ErrTooLarge), errors.Is(err, broker.ErrFull) && elsewhere:
-			return err
+			return 0, err
 		}
 		r.m.blocked.Inc()
 		r.log.Error().Err(err).Str("subject", msg.Subject).Msg("a job cannot move on, trying again")
 		if wait(ctx, time.Second) != nil {
-			return context.Cause(ctx)
+			return 0, context.Cause(ctx)
 		}
 	}
 }
@@ -147,12 +148,13 @@ func (r *Runner) settleStub(h *held, j *job.Job) {
 		to: broker.ResultWriter, subject: broker.StageSubject(broker.ResultWriter, j.Lane), letter: letter,
 		fate: fate.Divert, code: fate.JobTooLarge, detail: tooLarge,
 	}
-	if err := r.handOver(j, m); err != nil {
+	sequence, err := r.handOver(j, m)
+	if err != nil {
 		r.unsettled(h, j, m, err, time.Now(), 0)
 		return
 	}
 	r.finish(h)
-	r.progress(j, m)
+	r.progress(j, m, sequence)
 }
 
 // bury keeps a message that is no job, as it came. The deadline answers whom it belonged to.

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	json "github.com/go-json-experiment/json/v1"
+	"github.com/nats-io/nats.go"
 
 	"spillway/pkg/broker"
 	"spillway/pkg/fate"
@@ -17,29 +18,39 @@ type Progress struct {
 	Run  int    `json:"run"`
 	Hop  int    `json:"hop"`
 	// Stage let go of the job at At; To has it now, "" when the run ended.
-	Stage string    `json:"stage"`
-	To    string    `json:"to"`
-	At    time.Time `json:"at"`
-	Fate  string    `json:"fate,omitempty"`
-	Code  fate.Code `json:"code,omitempty"`
+	Stage string `json:"stage"`
+	To    string `json:"to"`
+	// Sequence is the job's in the stream of To's inbox.
+	Sequence uint64    `json:"sequence,omitempty"`
+	At       time.Time `json:"at"`
+	Fate     string    `json:"fate,omitempty"`
+	Code     fate.Code `json:"code,omitempty"`
 	// Event says what happened when it was no hand-over: duplicate, id_conflict, replay_refused, result.
 	Event   string     `json:"event,omitempty"`
 	Message string     `json:"message,omitempty"`
 	Status  job.Status `json:"status,omitempty"`
 	// Result is the stored result, told again to the sender of a duplicate.
 	Result *job.Result `json:"result,omitempty"`
+	// Model is the one that a parked or delayed job waits for.
+	Model string `json:"model,omitempty"`
 	// NotBefore is when a delayed job may start.
 	NotBefore time.Time `json:"not_before,omitzero"`
+	// Tenant and Session travel as headers.
+	Tenant  string `json:"-"`
+	Session string `json:"-"`
 }
 
 // progress announces a hand-over.
-func (r *Runner) progress(j *job.Job, m move) {
+func (r *Runner) progress(j *job.Job, m move, sequence uint64) {
 	p := Progress{
 		ID: j.ID, Task: j.Task, Run: j.Run, Hop: j.Hop, Stage: r.def.Name, To: m.to, At: j.HandedOverAt,
-		Code: m.code, NotBefore: j.NotBefore,
+		Sequence: sequence, Code: m.code, Message: m.detail, NotBefore: j.NotBefore, Tenant: j.Tenant, Session: j.Session,
 	}
 	if m.fate != 0 {
 		p.Fate = m.fate.String()
+	}
+	if m.fate == fate.Retry || m.fate == fate.Park {
+		p.Model = j.Model
 	}
 	if m.to == "" && m.fate == 0 && j.Outcome != nil {
 		p.Event, p.Status = "result", j.Outcome.Status
@@ -56,7 +67,9 @@ func Announce(c *broker.Conn, p Progress) {
 	if err != nil {
 		return
 	}
-	_ = c.NC.Publish(broker.ProgressSubject(p.Task, p.ID), body)
+	_ = c.NC.PublishMsg(&nats.Msg{
+		Subject: broker.ProgressSubject(p.Task, p.ID), Data: body, Header: broker.Belonging(nil, p.Tenant, p.Session),
+	})
 }
 
 // tell logs what became of a job, once.

@@ -35,6 +35,7 @@ type Runner struct {
 	handler Handler
 	route   route
 	pullers []*puller
+	present present
 	m       *metrics
 	log     zerolog.Logger
 	grace   time.Duration
@@ -89,6 +90,11 @@ func (r *Runner) Run(ctx context.Context) error {
 		}
 	})
 	defer remove()
+	silent, err := r.answerLocates()
+	if err != nil {
+		return err
+	}
+	defer silent()
 	if err := r.start(ctx); err != nil {
 		if ctx.Err() == nil {
 			return err
@@ -96,7 +102,6 @@ func (r *Runner) Run(ctx context.Context) error {
 		r.log.Debug().Err(err).Msg("stage is told to leave while it starts")
 	}
 	r.log.Debug().Msg("stage is pulling")
-	var err error
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
@@ -238,6 +243,10 @@ func (r *Runner) process(h *held) {
 		return
 	}
 	started := time.Now()
+	if h.p.inbox.Decode == nil { // else its id is not known yet
+		r.present.enter(r.def.Name, j, started)
+		defer r.present.leave(j.ID)
+	}
 	err = r.judge(j, h, started)
 	took := time.Since(started)
 	r.m.handling.Observe(took.Seconds())

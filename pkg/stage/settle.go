@@ -41,13 +41,14 @@ func (r *Runner) settle(h *held, j *job.Job, err error, started time.Time, took 
 		killpoint.Here("acked-before-publish")
 	}
 	killpoint.Here("before-publish")
-	if err := r.handOver(j, m); err != nil {
+	sequence, err := r.handOver(j, m)
+	if err != nil {
 		r.unsettled(h, j, m, err, started, took)
 		return
 	}
 	killpoint.Here("published-before-ack")
 	r.finish(h)
-	r.progress(j, m)
+	r.progress(j, m, sequence)
 }
 
 // finish acknowledges, confirmed where the stage wants it so.

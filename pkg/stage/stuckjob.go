@@ -74,10 +74,11 @@ func (r *Runner) keepRaw(h *held, l *job.Letter) error {
 	ctx, cancel := r.settling()
 	defer cancel()
 	r.m.dead.WithLabelValues(string(l.Code)).Inc()
-	return r.store(ctx, &nats.Msg{
+	_, err = r.store(ctx, &nats.Msg{
 		Subject: broker.DeadSubject(r.def.Name, broker.RawTask, rawID(h)), Data: body,
 		Header: nats.Header{broker.MsgIDHeader: {fmt.Sprintf("%s.%d.raw", h.arrival.Stream, h.seq)}},
 	}, false)
+	return err
 }
 
 func (r *Runner) tryRescue(rescuer Rescuer, j *job.Job) (f *fate.Error) {

@@ -1,7 +1,7 @@
 // Package ingest admits requests, once each.
 //
 // Receives: requests as clients published them, from LLM_REQUESTS and LLM_BATCH; llm.submit.<task> and
-// llm.cancel.<id>, both request-reply.
+// llm.cancel.<id>, both request-reply; over HTTP, package door's.
 // Sends on: jobs to context-builder; rejected ones to result-writer; expired ones to fallback.
 // Owns: malformed, unknown, invalid, too large; the duplicate and the conflict; backpressure.
 // Never: renders, calls a model, keeps state of its own.

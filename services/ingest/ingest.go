@@ -54,6 +54,7 @@ func decode(data []byte, a job.Arrival) (*job.Job, error) {
 type ingest struct {
 	conn  *broker.Conn
 	tasks *task.Set
+	desk  *Desk
 	m     *metrics
 	log   zerolog.Logger
 
@@ -69,7 +70,8 @@ var (
 
 func newIngest(env *stage.Env) (stage.Handler, error) {
 	return &ingest{
-		conn: env.Conn, tasks: env.Tasks, m: newMetrics(env.Metrics), log: env.Log, created: map[string]time.Time{},
+		conn: env.Conn, tasks: env.Tasks, desk: NewDesk(env.Conn, env.Tasks, env.Log),
+		m: newMetrics(env.Metrics), log: env.Log, created: map[string]time.Time{},
 	}, nil
 }
 
@@ -105,7 +107,7 @@ func (in *ingest) admit(ctx context.Context, j *job.Job, r *reading, t *task.Tas
 		}
 		id = derivedID(j.Arrival.Stream, created, j.Arrival.At, j.Arrival.Sequence)
 	}
-	mine := in.marker(id, j, r, t)
+	mine := newMarker(id, j, r, t)
 	held, err := in.conn.Admit(ctx, mine)
 	if err != nil {
 		return nil, fmt.Errorf("admit %s: %w", id, err)
@@ -148,8 +150,8 @@ func (in *ingest) Rescue(ctx context.Context, j *job.Job) error {
 	return nil
 }
 
-// marker is the one that this request would hold.
-func (in *ingest) marker(id string, j *job.Job, r *reading, t *task.Task) *job.Marker {
+// newMarker is the one that this request would hold.
+func newMarker(id string, j *job.Job, r *reading, t *task.Task) *job.Marker {
 	m := &job.Marker{
 		V: job.Version, ID: id, Task: j.Task, Lane: j.Lane, Tenant: r.request.Tenant,
 		RequestStream: j.Arrival.Stream, RequestSeq: j.Arrival.Sequence, BodyHash: hashBody(j.Task, j.Raw),
@@ -175,7 +177,7 @@ func (in *ingest) marker(id string, j *job.Job, r *reading, t *task.Task) *job.M
 // fill completes the job from the marker, which is the same at each delivery, and from the request.
 func fill(j *job.Job, m *job.Marker, r *reading, t *task.Task) {
 	q := r.request
-	j.ID, j.TaskVersion, j.Tenant, j.Deadline = m.ID, m.TaskVersion, m.Tenant, m.Deadline
+	j.ID, j.TaskVersion, j.Tenant, j.AcknowledgedAt, j.Deadline = m.ID, m.TaskVersion, m.Tenant, m.AcknowledgedAt, m.Deadline
 	j.CacheKey, j.TraceParent, j.Run = m.CacheKey, m.TraceParent, 1
 	j.Session, j.Parent, j.Stream, j.Webhook = q.Session, q.Parent, q.Stream, q.Webhook
 	j.Input, j.Metadata = q.Input, q.Metadata

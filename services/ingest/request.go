@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -165,8 +164,6 @@ func (r *reading) checkField(name string, value any, lane string, t *task.Task) 
 	}
 }
 
-var labelPattern = regexp.MustCompile(`^[A-Za-z0-9_.@:=/-]{1,128}$`)
-
 func (r *reading) checkText(name, text, lane string, t *task.Task) {
 	switch name {
 	case "id":
@@ -176,11 +173,13 @@ func (r *reading) checkText(name, text, lane string, t *task.Task) {
 			r.fault(fate.InvalidRequest, "/parent", "parent is an id: it must match [A-Za-z0-9_-]{1,64}")
 		}
 	case "session", "tenant":
-		if !labelPattern.MatchString(text) {
+		if !job.IsLabel(text) {
 			r.fault(fate.InvalidRequest, "/"+name, "%s must match [A-Za-z0-9_.@:=/-]{1,128}", name)
 		}
 	case "lane":
-		if text != lane {
+		if text != job.Interactive && text != job.Batch {
+			r.fault(fate.InvalidRequest, "/lane", "lane is interactive or batch")
+		} else if text != lane {
 			r.fault(fate.InvalidRequest, "/lane", "the subject says the lane, and it says %s", lane)
 		}
 	case "cache":

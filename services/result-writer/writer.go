@@ -148,6 +148,7 @@ func message(j *job.Job, r *job.Result) (*nats.Msg, error) {
 	h := nats.Header{
 		broker.JobHeader: {j.ID}, broker.RunHeader: {strconv.Itoa(j.Run)}, broker.StatusHeader: {string(r.Status)},
 	}
+	broker.Belonging(h, j.Tenant, j.Session)
 	if j.TraceParent != "" {
 		h[broker.TraceParentHeader] = []string{j.TraceParent}
 	}

@@ -30,6 +30,7 @@ type cli struct {
 	Dead    deadCmd    `cmd:"" group:"Operation" help:"List, show, replay and remove dead letters."`
 	Cache   cacheCmd   `cmd:"" group:"Operation" help:"List, show and remove cached answers."`
 	Breaker breakerCmd `cmd:"" group:"Operation" help:"List the circuit breakers of models, open and close them by hand."`
+	Key     keyCmd     `cmd:"" group:"Operation" help:"Make, list and revoke the API keys of the HTTP doors."`
 	Task    taskCmd    `cmd:"" group:"Operation" help:"List, show and check tasks; fill the cache with answers before somebody asks."`
 	Broker  brokerCmd  `cmd:"" group:"Operation" help:"Create or check the streams on a NATS server."`
 	Config  configCmd  `cmd:"" group:"Operation" help:"Show every flag's effective value and where it comes from."`
@@ -44,7 +45,11 @@ func newCLI() *cli { return &cli{} }
 func stageCommands() []kong.Option {
 	var options []kong.Option
 	for _, d := range services.Pipeline() {
-		options = append(options, kong.DynamicCommand(d.Name, "Run the "+d.Name+" stage alone, against a shared NATS server.", "Stages, one a process", &roleCmd{stage: d.Name}))
+		var command any = &roleCmd{stage: d.Name}
+		if d.Name == broker.Ingest {
+			command = &ingestCmd{roleCmd: roleCmd{stage: d.Name}}
+		}
+		options = append(options, kong.DynamicCommand(d.Name, "Run the "+d.Name+" stage alone, against a shared NATS server.", "Stages, one a process", command))
 	}
 	return options
 }

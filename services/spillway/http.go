@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"net"
 	"net/http"
 	"syscall"
@@ -22,26 +23,50 @@ func newRegistry() *prometheus.Registry {
 	return r
 }
 
-// webServer serves /healthz, /readyz and /metrics.
+// webServer serves what a process shows over HTTP: health, metrics, the door.
 type webServer struct {
 	server  *http.Server
+	scheme  string
 	address string
 	done    chan struct{}
+	// more are closed with it: the server of the metrics, the door.
+	more []func()
 }
 
-// serveHTTP listens at once and serves in the background. "off" and "" serve nothing.
-func serveHTTP(address string, p *process, conn *broker.Conn) (*webServer, error) {
-	if address == "" || address == "off" {
-		return &webServer{}, nil
+// maxHeaderBytes is what the headers of a request may take: keys, tokens and names are all short.
+const maxHeaderBytes = 32 << 10
+
+// listen takes an address at once; nil: there is none to take.
+func listen(flag, address string) (net.Listener, error) {
+	if isOff(address) {
+		return nil, nil
 	}
 	l, err := net.Listen("tcp", address)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("the HTTP address %s is taken; choose another with --http, or --http off", address)
+		return nil, fmt.Errorf("the HTTP address %s is taken; choose another with --%s, or --%s off", address, flag, flag)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("listen on --http %s: %w", address, err)
+		return nil, fmt.Errorf("listen on --%s %s: %w", flag, address, err)
+	}
+	return l, nil
+}
+
+func isOff(address string) bool { return address == "" || address == "off" }
+
+// serveHTTP serves the health and the metrics of a process without a door.
+func serveHTTP(address string, p *process, conn *broker.Conn) (*webServer, error) {
+	l, err := listen("http", address)
+	if l == nil {
+		return &webServer{}, err
 	}
 	mux := http.NewServeMux()
+	p.healthOn(mux, conn)
+	p.metricsOn(mux)
+	return p.serveOn(l, mux), nil
+}
+
+// healthOn serves /healthz and /readyz.
+func (p *process) healthOn(mux *http.ServeMux, conn *broker.Conn) {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if !conn.NC.IsConnected() {
@@ -54,19 +79,34 @@ func serveHTTP(address string, p *process, conn *broker.Conn) (*webServer, error
 		}
 		fmt.Fprintln(w, "ready")
 	})
+}
+
+func (p *process) metricsOn(mux *http.ServeMux) {
 	mux.Handle("GET /metrics", promhttp.HandlerFor(p.registry, promhttp.HandlerOpts{}))
+}
+
+// serveOn serves in the background.
+func (p *process) serveOn(l net.Listener, handler http.Handler) *webServer {
 	w := &webServer{
-		server:  &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute},
-		address: l.Addr().String(), done: make(chan struct{}),
+		server: &http.Server{
+			Handler: handler, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: maxHeaderBytes,
+			ErrorLog: log.New(p.env.Log.With().Str("from", "http").Logger(), "", 0),
+		},
+		scheme: "http", address: l.Addr().String(), done: make(chan struct{}),
 	}
 	go func() {
 		defer close(w.done)
 		_ = w.server.Serve(l) // ends with ErrServerClosed, by close
 	}()
-	return w, nil
+	return w
 }
 
+func (w *webServer) url() string { return w.scheme + "://" + w.address }
+
 func (w *webServer) close() {
+	for _, f := range w.more {
+		f()
+	}
 	if w.server == nil {
 		return
 	}

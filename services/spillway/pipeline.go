@@ -17,6 +17,7 @@ import (
 	"spillway/pkg/task"
 	"spillway/schemas"
 	"spillway/services"
+	"spillway/services/ingest/door"
 )
 
 // roleFlags are those of every process that runs stages.
@@ -56,9 +57,11 @@ type process struct {
 	registry  *prometheus.Registry
 	simulator *fakellm.Server
 	runners   []*stage.Runner
+	// door is nil in a process without one.
+	door *door.Door
 }
 
-// newProcess prepares the named stages; all of the pipeline when none is named.
+// newProcess prepares the named stages; all of the pipeline without names, which an empty list of them is not.
 func newProcess(conn *broker.Conn, tasks *task.Set, f roleFlags, getenv func(string) string, log zerolog.Logger, names ...string) (*process, error) {
 	p := &process{registry: newRegistry()}
 	p.env = &stage.Env{
@@ -72,7 +75,7 @@ func newProcess(conn *broker.Conn, tasks *task.Set, f roleFlags, getenv func(str
 		p.simulator = s
 		p.env.SimulatorURL, p.env.Tasks = s.URL(), tasks.Simulated()
 	}
-	if len(names) == 0 {
+	if names == nil {
 		for _, d := range services.Pipeline() {
 			names = append(names, d.Name)
 		}
@@ -92,15 +95,34 @@ func newProcess(conn *broker.Conn, tasks *task.Set, f roleFlags, getenv func(str
 // simulatedLatency is that of a small, quick model.
 var simulatedLatency = fakellm.Latency{FirstToken: 60 * time.Millisecond, PerToken: 200 * time.Microsecond}
 
-// run runs the stages until ctx ends, then drains them all.
+// drainDoor bounds how long requests under way at the door have to be answered. It is longer than the desk takes.
+const drainDoor = 10 * time.Second
+
+// run runs the stages until ctx ends. Then the door drains, which may need the stages still; then they do, all
+// together.
 func (p *process) run(ctx context.Context) error {
 	if err := p.env.Conn.WatchCancels(ctx); err != nil {
 		return err
 	}
-	group, ctx := errgroup.WithContext(ctx)
+	group, working := errgroup.WithContext(context.WithoutCancel(ctx))
+	working, stop := context.WithCancel(working)
+	defer stop()
 	for _, r := range p.runners {
-		group.Go(func() error { return r.Run(ctx) })
+		group.Go(func() error { return r.Run(working) })
 	}
+	group.Go(func() error {
+		select {
+		case <-ctx.Done():
+		case <-working.Done(): // a stage failed
+		}
+		if p.door != nil {
+			draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainDoor)
+			defer cancel()
+			p.door.Drain(draining)
+		}
+		stop()
+		return nil
+	})
 	return group.Wait()
 }
 
@@ -112,6 +134,9 @@ func (p *process) close() {
 
 // unready says why this process should not take another's place yet; "": it may.
 func (p *process) unready() string {
+	if p.door != nil && p.door.IsDraining() {
+		return "the process is leaving"
+	}
 	for _, r := range p.runners {
 		if why := r.Unready(); why != "" {
 			return why

@@ -16,8 +16,39 @@ type roleCmd struct {
 	stage string
 }
 
+// ingestCmd runs ingest, which the door belongs to.
+type ingestCmd struct {
+	roleCmd
+	doorFlags
+	NoAdmit bool `name:"no-admit" help:"Only the door: requests are stored here, and admitted by other processes."`
+}
+
+// Run serves until ctx ends.
+func (c *ingestCmd) Run(ctx context.Context, g *globals) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	if c.NoAdmit && (c.NoHTTP || isOff(c.HTTP)) {
+		return exit(exitUsage, "--no-admit without a door is nothing at all: say --http ADDR")
+	}
+	stages := []string{c.stage}
+	if c.NoAdmit {
+		stages = []string{}
+	}
+	return c.run(ctx, g, stages, c.serve)
+}
+
 // Run serves until ctx ends.
 func (c *roleCmd) Run(ctx context.Context, g *globals) error {
+	return c.run(ctx, g, []string{c.stage}, func(_ context.Context, address string, p *process, conn *broker.Conn) (*webServer, error) {
+		return serveHTTP(address, p, conn)
+	})
+}
+
+// run runs the named stages, and what serve makes of the HTTP address.
+func (c *roleCmd) run(
+	ctx context.Context, g *globals, stages []string, serve func(context.Context, string, *process, *broker.Conn) (*webServer, error),
+) error {
 	log := g.logger()
 	tasks, err := loadTasks(c.Schemas, g.getenv)
 	if err != nil {
@@ -31,12 +62,12 @@ func (c *roleCmd) Run(ctx context.Context, g *globals) error {
 	if err := prepareBroker(ctx, conn, broker.DefaultSizing()); err != nil {
 		return err
 	}
-	p, err := newProcess(conn, tasks, c.roleFlags, g.getenv, log, c.stage)
+	p, err := newProcess(conn, tasks, c.roleFlags, g.getenv, log, stages...)
 	if err != nil {
 		return err
 	}
 	defer p.close()
-	web, err := serveHTTP(c.HTTP, p, conn)
+	web, err := serve(ctx, c.HTTP, p, conn)
 	if err != nil {
 		return err
 	}

@@ -53,13 +53,13 @@ func (s screen) ready(ctx context.Context, ended <-chan error) error {
 	took := time.Since(s.started).Round(10 * time.Millisecond)
 	if s.g.cli.JSON {
 		return s.g.printJSON(map[string]any{
-			"event": "ready", "nats": s.url, "http": s.web.address, "tasks": s.names(), "simulated": s.c.Simulate, "ready_ms": took.Milliseconds(),
+			"event": "ready", "nats": s.url, "http": s.web.address, "door": s.door(), "tasks": s.names(), "simulated": s.c.Simulate, "ready_ms": took.Milliseconds(),
 		})
 	}
 	s.g.printf("spillway is ready (%s)\n\n", took)
 	s.g.printf("  NATS     %s%s\n", s.url, s.where())
 	if s.web.address != "" {
-		s.g.printf("  HTTP     http://%s/healthz  /readyz  /metrics\n", s.web.address)
+		s.g.printf("  HTTP     %s\n", s.http())
 	}
 	s.g.printf("  tasks    %s\n", strings.Join(s.names(), ", "))
 	if s.c.Simulate {
@@ -80,6 +80,24 @@ func (s screen) where() string {
 		return " (embedded, store " + s.c.Store + ", synced before each acknowledgement)"
 	}
 	return " (embedded, store " + s.c.Store + ", synced every " + s.c.Sync + ")"
+}
+
+// door is the address of the HTTP door; "": there is none.
+func (s screen) door() string {
+	switch {
+	case s.p.door == nil:
+		return ""
+	case s.c.PublicURL != "":
+		return strings.TrimSuffix(s.c.PublicURL, "/") + "/v1"
+	}
+	return s.web.url() + "/v1"
+}
+
+func (s screen) http() string {
+	if s.p.door == nil {
+		return s.web.url() + "/healthz  /readyz  /metrics, no door"
+	}
+	return s.door() + "  (" + s.web.url() + "/healthz  /readyz  /metrics)"
 }
 
 func (s screen) names() []string {
@@ -157,6 +175,9 @@ func (s screen) next() {
 	}
 	s.g.printf("\nnext, in another terminal:\n")
 	s.g.printf("  spillway submit %s%s '%s'\n", name, flag, job.Cut(string(input), 120))
+	if s.door() != "" {
+		s.g.printf("  curl -H 'Content-Type: application/json' -H 'Prefer: wait=20' -d '{\"input\":%s}' %s/tasks/%s/jobs\n", job.Cut(string(input), 120), s.door(), name)
+	}
 	s.g.printf("  spillway watch%s\n", flag)
 	s.g.printf("  or any NATS client: publish {\"input\": …} on %s, subscribe to %s\n", broker.RequestSubject(job.Interactive, name), broker.AllResults)
 	s.g.printf("\nCtrl-C drains and stops.\n")

@@ -20,11 +20,12 @@ import (
 // upCmd runs the whole pipeline.
 type upCmd struct {
 	roleFlags
+	doorFlags
 	NATSPort  int    `name:"nats-port" help:"Port of the embedded NATS server on 127.0.0.1; -1: any free one." default:"4222" placeholder:"N"`
 	NATS      string `name:"nats" help:"Use this shared NATS server instead of the embedded one." placeholder:"URL"`
 	Store     string `help:"Folder of the embedded server's streams." default:"./.spillway" type:"path" placeholder:"DIR"`
 	Sync      string `help:"How often the embedded server forces messages to disk: a duration, or always (before each acknowledgement)." default:"1s"`
-	HTTP      string `name:"http" help:"Address of health and metrics; off: none." default:"127.0.0.1:8080" placeholder:"ADDR"`
+	HTTP      string `name:"http" help:"Address of the HTTP door, health and, on loopback, metrics; off: none." default:"127.0.0.1:8080" placeholder:"ADDR"`
 	Replicas  int    `help:"Replicas of each stream, in a cluster." default:"1" enum:"1,3,5"`
 	SelfCheck bool   `help:"Run one sample request of each task at the start." default:"true" negatable:""`
 }
@@ -32,7 +33,7 @@ type upCmd struct {
 // Run serves until ctx ends.
 func (c *upCmd) Run(ctx context.Context, g *globals) error {
 	started := time.Now()
-	if err := c.check(g); err != nil {
+	if err := errors.Join(c.check(g), c.doorFlags.check()); err != nil {
 		return err
 	}
 	log := g.logger()
@@ -63,7 +64,7 @@ func (c *upCmd) Run(ctx context.Context, g *globals) error {
 		return err
 	}
 	defer p.close()
-	web, err := serveHTTP(c.HTTP, p, conn)
+	web, err := c.doorFlags.serve(ctx, c.HTTP, p, conn)
 	if err != nil {
 		return err
 	}

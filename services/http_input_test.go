@@ -1,0 +1,78 @@
+package services_test
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"spillway/pkg/broker/brokertest"
+	"spillway/pkg/fate"
+)
+
+func TestBadInputIsAnsweredWithAProblemThatNamesThePlace(t *testing.T) {
+	t.Parallel()
+	r := setup(t, brokertest.Server(t).URL())
+	f := r.front()
+	const toy, good = "/v1/tasks/toy/jobs", `{"input":{"text":"x"}}`
+	for name, c := range map[string]struct {
+		path, body string
+		headers    []string
+		status     int
+		code       fate.Code
+		pointer    string // "-": none
+		reasons    int
+	}{
+		"not JSON":               {toy, `{"input":`, nil, 400, fate.BadJSON, "/input", 1},
+		"nothing":                {toy, ``, nil, 400, fate.BadJSON, "", 1},
+		"no object":              {toy, `[1]`, nil, 400, fate.BadJSON, "", 1},
+		"two values":             {toy, good + good, nil, 400, fate.BadJSON, "", 1},
+		"a key twice":            {toy, `{"input":{"text":"x","text":"y"}}`, nil, 400, fate.BadJSON, "/input/text", 1},
+		"not UTF-8":              {toy, "{\"input\":{\"text\":\"\xff\"}}", nil, 400, fate.BadJSON, "/input/text", 1},
+		"too deep":               {toy, `{"input":` + strings.Repeat("[", 1000) + strings.Repeat("]", 1000) + `}`, nil, 400, fate.BadJSON, "-", 1},
+		"no input":               {toy, `{"session":"s"}`, nil, 400, fate.InvalidRequest, "/input", 1},
+		"off schema":             {toy, `{"input":{"text":7}}`, nil, 400, fate.InputInvalid, "/input/text", 1},
+		"all faults at once":     {toy, `{"input":{"text":7},"a~/b":1,"session":"no good","deadline":"yesterday"}`, nil, 400, fate.UnknownField, "/a~0~1b", 4},
+		"an unknown field":       {toy, `{"input":{"text":"x"},"priority":1}`, nil, 400, fate.UnknownField, "/priority", 1},
+		"a bad id":               {toy, `{"input":{"text":"x"},"id":"a b"}`, nil, 400, fate.InvalidRequest, "/id", 1},
+		"a bad lane":             {toy, `{"input":{"text":"x"},"lane":"fast"}`, nil, 400, fate.InvalidRequest, "/lane", 1},
+		"a long deadline":        {toy, `{"input":{"text":"x"},"deadline":"1000h"}`, nil, 400, fate.InvalidRequest, "/deadline", 1},
+		"a webhook":              {toy, `{"input":{"text":"x"},"webhook":{"url":"https://x.example"}}`, nil, 400, fate.InvalidRequest, "/webhook", 1},
+		"a number where a flag":  {toy, `{"input":{"text":"x"},"stream":1}`, nil, 400, fate.InvalidRequest, "/stream", 1},
+		"an unknown task":        {"/v1/tasks/nothing/jobs", good, nil, 404, fate.UnknownTask, "", 1},
+		"a task of many tokens":  {"/v1/tasks/a.b.%3E/jobs", good, nil, 404, fate.UnknownTask, "", 1},
+		"too large":              {toy, `{"input":{"text":"` + strings.Repeat("x", 256<<10) + `"}}`, nil, 413, fate.TooLarge, "", 0},
+		"no content type":        {toy, good, []string{"Content-Type", ""}, 415, fate.UnsupportedMedia, "-", 0},
+		"a form":                 {toy, good, []string{"Content-Type", "", "Content-Type", "application/x-www-form-urlencoded"}, 415, fate.UnsupportedMedia, "-", 0},
+		"a key of no length":     {toy, good, []string{"Idempotency-Key", "\t"}, 400, fate.InvalidRequest, "-", 0},
+		"a key that is too long": {toy, good, []string{"Idempotency-Key", strings.Repeat("k", 256)}, 400, fate.InvalidRequest, "-", 0},
+		"a key that is not text": {toy, good, []string{"Idempotency-Key", "ключ"}, 400, fate.InvalidRequest, "-", 0},
+		"two keys":               {toy, good, []string{"Idempotency-Key", "a", "Idempotency-Key", "b"}, 400, fate.InvalidRequest, "-", 0},
+	} {
+		p := f.must(http.MethodPost, c.path, []byte(c.body), c.headers...)
+		s := p.is(t, name, c.status, c.code)
+		if c.pointer == "-" != (s.Pointer == nil) && name != "too deep" || s.Pointer != nil && c.pointer != "-" && *s.Pointer != c.pointer || len(s.Reasons) != c.reasons {
+			t.Errorf("%s: %s", name, p.body)
+		}
+		if strings.Contains(name, "key") && len(c.headers) > 0 && s.Header != "Idempotency-Key" {
+			t.Errorf("%s: it names no header: %s", name, p.body)
+		}
+	}
+	s, err := r.conn.JS.Stream(t.Context(), "LLM_REQUESTS")
+	if err != nil || s.CachedInfo().State.LastSeq != 0 {
+		t.Errorf("something of it was stored: %v %+v", err, s.CachedInfo().State)
+	}
+	for _, id := range []string{"nobody", "a.b", "%3E", "*", strings.Repeat("x", 65), "%00"} {
+		f.get("/v1/jobs/"+id).is(t, id, 404, fate.NotFound)
+	}
+	for _, wait := range []string{"soon", "-1", "NaN", ""} {
+		if s := f.get("/v1/jobs/nobody?wait="+wait).is(t, "wait="+wait, 400, fate.InvalidRequest); s.Parameter != "wait" {
+			t.Errorf("wait=%s: it names no parameter", wait)
+		}
+	}
+	f.get("/v1/nothing").is(t, "no route", 404, fate.NoSuchRoute)
+	if p := f.must(http.MethodDelete, "/v1/jobs/x", nil); p.header.Get("Allow") != "GET" {
+		t.Errorf("Allow: %s", p.header.Get("Allow"))
+	} else {
+		p.is(t, "DELETE", 405, fate.MethodNotAllowed)
+	}
+}
