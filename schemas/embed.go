@@ -1,4 +1,5 @@
-// Package schemas holds the tasks and models that ship with Spillway, and the schemas of its messages.
+// Package schemas holds the tasks and models that ship with Spillway, the schemas of its messages, and the documents of what
+// is said over HTTP and NATS.
 package schemas
 
 import (

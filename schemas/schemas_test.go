@@ -16,8 +16,10 @@ import (
 
 	"spillway/pkg/job"
 	"spillway/pkg/schema"
+	"spillway/pkg/stage"
 	"spillway/pkg/task"
 	"spillway/schemas"
+	"spillway/services/ingest/door"
 )
 
 func shipped(t *testing.T) *task.Set {
@@ -233,7 +235,11 @@ func eachMapping(node map[string]any, at []string, visit func([]string, map[stri
 
 func TestMessageSchemasHaveTheFieldsOfTheGoTypes(t *testing.T) {
 	t.Parallel()
-	for name, from := range map[string]any{"messages/request.schema.json": job.Request{}, "messages/result.schema.json": job.Result{}, "messages/draft.schema.json": job.Draft{}} {
+	for name, from := range map[string]any{
+		"messages/request.schema.json": job.Request{}, "messages/result.schema.json": job.Result{}, "messages/draft.schema.json": job.Draft{},
+		"messages/progress.schema.json": stage.Progress{}, "messages/receipt.schema.json": job.Receipt{}, "messages/letter.schema.json": job.Letter{},
+		"messages/state.schema.json": door.State{}, "messages/ended.schema.json": door.Ended{}, "messages/problem.schema.json": door.Problem{},
+	} {
 		document := decode(t, read(t, name))
 		compile(t, name)
 		agrees(t, name, document, document, reflect.TypeOf(from))
@@ -264,7 +270,10 @@ func agrees(t *testing.T, where string, root, node any, from reflect.Type) {
 	}
 	known := map[string]bool{}
 	required, _ := members["required"].([]any)
-	for field := range from.Fields() {
+	for _, field := range reflect.VisibleFields(from) {
+		if field.Anonymous || !field.IsExported() {
+			continue // its own fields come too; it is no part of the body
+		}
 		name, options, _ := strings.Cut(field.Tag.Get("json"), ",")
 		if name == "-" {
 			continue // it is no part of the body

@@ -17,9 +17,9 @@ import (
 	"spillway/pkg/broker/brokertest"
 	"spillway/pkg/fate"
 	"spillway/pkg/job"
-	httpdoor "spillway/services/ingest/door"
-
 	"spillway/services/ingest"
+	httpdoor "spillway/services/ingest/door"
+	"spillway/services/ingest/door/doortest"
 )
 
 // front is an HTTP door before the rig's pipeline, and whoever knocks at it.
@@ -66,7 +66,7 @@ func (r *rig) frontWith(ring *apikey.Ring) *front {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	server := httptest.NewServer(d.Handler())
+	server := httptest.NewServer(doortest.Checked(r.t, d.Handler()))
 	r.t.Cleanup(func() {
 		server.Close()
 		d.Close()

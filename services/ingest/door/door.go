@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"spillway/pkg/apikey"
 	"spillway/pkg/broker"
 	"spillway/pkg/task"
+	"spillway/schemas"
 	"spillway/services/ingest"
 )
 
@@ -48,6 +50,8 @@ type Door struct {
 	places *places
 	// bodies bounds the bytes of the requests that are on their way to JetStream.
 	bodies *semaphore.Weighted
+	// contract reads the documents, when somebody asks for them first.
+	contract func() (*schemas.Contract, error)
 	// keyed: a key was made since, keys are asked for.
 	keyed atomic.Bool
 	log   zerolog.Logger
@@ -78,6 +82,7 @@ func New(ctx context.Context, o Options) (*Door, error) {
 	}
 	d := &Door{
 		o: o, hub: h, rates: newRates(), places: newPlaces(o.Conn), bodies: semaphore.NewWeighted(maxBodies), log: o.Log,
+		contract: sync.OnceValues(schemas.ReadContract),
 	}
 	d.staying, d.leave = context.WithCancelCause(context.WithoutCancel(ctx))
 	return d, nil
@@ -93,6 +98,8 @@ func (d *Door) Handler() http.Handler {
 	mux.HandleFunc("GET /v1/jobs/{id}/ws", d.jobSocket)
 	mux.HandleFunc("GET /v1/sessions/{session}/events", d.sessionEvents)
 	mux.HandleFunc("GET /v1/sessions/{session}/ws", d.sessionSocket)
+	mux.HandleFunc("GET /openapi.json", d.openAPI)
+	mux.HandleFunc("GET /asyncapi.json", d.asyncAPI)
 	return d.enter(mux)
 }
 

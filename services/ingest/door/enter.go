@@ -3,6 +3,7 @@ package door
 import (
 	"errors"
 	"net/http"
+	"path"
 	"runtime/debug"
 	"strings"
 	"sync"
@@ -29,7 +30,7 @@ func (d *Door) enter(mux *http.ServeMux) http.Handler {
 			p.write(w)
 			return
 		}
-		if _, pattern := mux.Handler(r); pattern == "" {
+		if _, pattern := mux.Handler(r); pattern == "" || !isClean(r) {
 			noRoute(mux, r).write(w)
 			return
 		}
@@ -53,6 +54,9 @@ func (d *Door) rescue(w http.ResponseWriter, r *http.Request) {
 // noRoute says what is wrong with an address that leads nowhere.
 func noRoute(mux *http.ServeMux, r *http.Request) *Problem {
 	var allowed []string
+	if !isClean(r) {
+		return refuse(http.StatusNotFound, fate.NoSuchRoute, "there is nothing at this address; it has empty segments or dots")
+	}
 	for _, method := range []string{http.MethodGet, http.MethodPost} {
 		other := *r
 		other.Method = method
@@ -66,6 +70,13 @@ func noRoute(mux *http.ServeMux, r *http.Request) *Problem {
 	p := refuse(http.StatusMethodNotAllowed, fate.MethodNotAllowed, "this address takes "+strings.Join(allowed, ", "))
 	p.headers.Set("Allow", strings.Join(allowed, ", "))
 	return p
+}
+
+// isClean reports whether a path is written as a mux wants it. Others it would send to the one that is, by a page, with
+// the token that was in the query.
+func isClean(r *http.Request) bool {
+	at := r.URL.EscapedPath()
+	return path.Clean(at) == at
 }
 
 // crowd counts the requests that are inside.

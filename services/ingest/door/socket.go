@@ -69,7 +69,7 @@ func (d *Door) sessionSocket(w http.ResponseWriter, r *http.Request) {
 func (d *Door) upgradable(r *http.Request) *Problem {
 	wrong := ""
 	switch {
-	case r.ProtoMajor != 1 || !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") || !hasToken(r.Header, "Connection", "upgrade"):
+	case r.Method == http.MethodHead || r.ProtoMajor != 1 || !strings.EqualFold(r.Header.Get("Upgrade"), "websocket") || !hasToken(r.Header, "Connection", "upgrade"):
 		wrong = "this address takes WebSocket connections; for server-sent events use the one that ends in /events"
 	case r.Header.Get("Sec-WebSocket-Version") != "13":
 		wrong = "Sec-WebSocket-Version must be 13"

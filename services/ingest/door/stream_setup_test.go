@@ -17,6 +17,7 @@ import (
 
 	"spillway/pkg/broker"
 	"spillway/pkg/broker/brokertest"
+	"spillway/services/ingest/door/doortest"
 )
 
 // open opens a door on a connection, and serves it.
@@ -29,7 +30,8 @@ func (w *wire) open(conn *broker.Conn, tune ...func(*Door)) (*Door, *httptest.Se
 	for _, f := range tune {
 		f(d)
 	}
-	served := httptest.NewServer(d.Handler())
+	// What stands for the stages makes up results and progress that are no more than a test needs.
+	served := httptest.NewServer(doortest.Checked(w.t, d.Handler(), "result", "progress"))
 	w.t.Cleanup(func() {
 		d.Close()
 		served.CloseClientConnections()

@@ -315,13 +315,14 @@ func TestAClientThatDoesNotReadIsCut(t *testing.T) {
 	_, leave := lines(t, served.URL+"/v1/sessions/s/events")
 	defer leave()
 	brokertest.Eventually(t, 10*time.Second, "it is there", func() bool { return d.hub.listening() == 1 })
-	large := strings.Repeat("x", 200_000)
+	large, h := strings.Repeat("x", 200_000), whose("", "s")
+	h["Spillway-Status"] = []string{"succeeded"}
 	deadline := time.Now().Add(60 * time.Second)
 	for i := 0; d.hub.listening() > 0; i++ {
 		if time.Now().After(deadline) {
 			t.Fatal("it is there still")
 		}
-		w.store(fmt.Sprintf("llm.write.toy.j%d", i), whose("", "s"), `"`+large+`"`)
+		w.store(fmt.Sprintf("llm.write.toy.j%d", i), h, `"`+large+`"`)
 	}
 }
 
