@@ -1,6 +1,11 @@
 package inference
 
-import "bytes"
+import (
+	"slices"
+	"strings"
+
+	"spillway/pkg/thought"
+)
 
 // spoken tells what of a text that is being written is said for certain. The validator takes thoughts away, so
 // none is shown before: a text is shown up to the first mark of one, or what may become one, and no further, for
@@ -14,25 +19,32 @@ type spoken struct {
 // maxMark is longer than any mark.
 const maxMark = 24
 
-// beginnings of what is not said, in small letters; "<|" begins the tokens of templates. endings are of thoughts.
+// beginnings of what is not said; "<|" begins the tokens of templates. endings are of thoughts.
 func beginnings() []string {
-	return []string{"<think", "<thought", "<reasoning", "<scratchpad", "<reflection", "<|", "[think]"}
+	signs := []string{"<|"}
+	for _, m := range thought.Marks() {
+		signs = append(signs, m.Begin)
+	}
+	return signs
 }
 
-func endings() []string {
-	return []string{"</think", "</thought", "</reasoning", "</scratchpad", "</reflection", "<|end_of_thought", "[/think]"}
+func endings() (signs []string) {
+	for _, m := range thought.Marks() {
+		signs = append(signs, m.End)
+	}
+	return signs
 }
 
 // of returns how much of the content is said. unsaid is true once, when all of it turned out to be a thought.
 func (s *spoken) of(content []byte) (until int, unsaid bool) {
 	for !s.over {
-		i := bytes.IndexAny(content[s.looked:], "<[")
+		i := slices.IndexFunc(content[s.looked:], thought.MayBegin)
 		if i < 0 {
 			s.looked = len(content)
 			break
 		}
 		s.looked += i
-		rest := bytes.ToLower(content[s.looked:min(len(content), s.looked+maxMark)])
+		rest := thought.Lower(string(content[s.looked:min(len(content), s.looked+maxMark)]))
 		switch {
 		case begins(rest, endings(), false):
 			s.looked, s.over = 0, true
@@ -51,9 +63,9 @@ func (s *spoken) of(content []byte) (until int, unsaid bool) {
 }
 
 // begins reports whether rest begins with a mark, or, open, is the beginning of one.
-func begins(rest []byte, marks []string, open bool) bool {
+func begins(rest string, marks []string, open bool) bool {
 	for _, mark := range marks {
-		if bytes.HasPrefix(rest, []byte(mark)) || open && bytes.HasPrefix([]byte(mark), rest) {
+		if strings.HasPrefix(rest, mark) || open && strings.HasPrefix(mark, rest) {
 			return true
 		}
 	}

@@ -133,7 +133,8 @@ func TestThoughtsAreNoDrafts(t *testing.T) {
 		"<think>no</think>Hello": "", "<": "", "[thi": "", "  <|channel|>analysis": "  ", "<b>Hello": "<b>Hello",
 		"Hello <think>no</think> you": "Hello ", "Hello <THINKING about=it>no": "Hello ", "1 < 2 [1] you": "1 < 2 [1] you", "Hello [think]no": "Hello ",
 		"Hello <|channel|>analysis<|message|>no": "Hello ", "Hello <": "Hello ", "I think</think>Hello": "", "I think<|end_of_thought|>Hello": "",
-		"I </ think": "I </ think", "a<s>b</s>": "a<s>b</s>",
+		"I </ think": "I </ think", "a<s>b</s>": "a<s>b</s>", "◁think▷no◁/think▷Hello": "", "Hello ◁": "Hello ", "it’s ◁ so": "it’s ◁ so", "I think◁/think▷Hello": "",
+		"<seed:think>no</seed:think>Hello": "", "<|START_THINKING|>no<|END_THINKING|>Hello": "", "I think</seed:think>": "",
 	} {
 		for _, step := range []int{1, len(text)} {
 			var shown job.Shown

@@ -9,38 +9,42 @@ import (
 // What may stand before a value is a closed list: who does not read prose can not tell "here is the result" from
 // "do the opposite of this", so a line says one of the sentences below, or the value is left in doubt.
 
-// The words of the sentences. No word of doubt, time or condition is among them, none for an example, and the
-// input is never the thing announced.
+// The words of the sentences. What is announced is an output and never the input, a format or an example; of what
+// was read it is only the analysis, for the JSON of a message may be the message.
 const (
-	noun = `(?:json(?: (?:object|array|output|response|result|data|answer|list))?|output|results?|answer|response|analysis|` +
-		`classification|decision|assessment|evaluation|extraction|verdict|object|array|list|rows|items|records|entries|structured data)` +
-		`(?: (?:results?|output|object|response|json))?`
-	adjective = `(?:final|requested|resulting|complete|completed|structured|formatted|valid|extracted|corrected|revised|updated|` +
-		`fixed|following|routing|sentiment|text|intent)`
-	thing  = `(?:(?:the|my) )?(?:` + adjective + ` ){0,3}` + noun
-	source = `(?:(?:the|your|this) )?(?:(?:given|provided|customer|customer's|user|user's|input) )*` +
-		`(?:message|text|input|request|review|ticket|conversation|email|content|information|query|feedback|document|article|` +
-		`instructions|details|context|schema|format|specification|structure|requirements)(?: you (?:provided|gave|sent|shared)| provided| above)?`
-	format    = `in (?:the )?(?:(?:requested|required|specified|desired|valid|correct) )*(?:json(?: format)?|format)`
-	qualifier = `(?: (?:that )?(?:you(?:'ve| have)?|as) (?:asked for|requested|wanted|needed|need|specified)| (?:based on|for|of|from|` +
-		`according to|as per|per|matching|following|conforming to|that (?:matches|follows|conforms to)) ` + source + `| ` + format + `| as (?:requested|follows|json|valid json)| (?:representing|containing|with) ` + thing + `| below)`
-	verb = `(?:analy[sz]ed?|classify|classified|categori[sz]ed?|routed?|extract(?:ed)?|review(?:ed)?|evaluated?|assess(?:ed)?|` +
-		`process(?:ed)?|rated?|found|identified|generated|prepared|created)`
+	object = `json(?: (?:object|array|list|output|response|result|data|answer))?`
+	data   = `(?:` + object + `|(?:output|results?|answer|response|list|items|` +
+		`structured data)(?: json| object)?)`
+	act       = `(?:(?:sentiment|intent|routing|text) )?(?:analysis|classification|decision|assessment|evaluation|extraction)(?: (?:results?|output|json))?`
+	adjective = `(?:final|requested|resulting|completed?|structured|formatted|extracted|corrected|revised|updated|fixed)`
+	source    = `(?:(?:the|your|this) )?(?:(?:given|provided|customer|customer's|user|user's|input) )*` +
+		`(?:message|text|input|request|review|ticket|conversation|email|content|feedback|document|article|query|information)` +
+		`(?: you (?:provided|gave|sent|shared)| provided| above)?`
+	demand    = `(?:(?:the|your) )?(?:(?:given|provided|required|requested|output|json) )*(?:schema|format|specification|structure|requirements|instructions)`
+	qualifier = `(?: (?:that )?you(?:'ve| have)? (?:asked for|requested|wanted|needed|need|specified)| as (?:requested|specified)| based on ` + source +
+		`| (?:according to|as per|per|matching|following|conforming to|that (?:matches|follows|conforms to)) ` + demand +
+		`| in (?:the )?(?:(?:requested|required|specified|desired|valid|correct) )*(?:json(?: format)?|format)` +
+		`| (?:representing|containing|with) the (?:` + adjective + ` )?` + act + `)`
+	thing = `(?:` + adjective + ` ){0,2}(?:` + data + `|` + act + `(?: (?:of|for) ` + source + `)?)` + qualifier + `{0,2}`
+	verb  = `(?:analy[sz]ed?|classify|classified|categori[sz]ed?|routed?|review(?:ed)?|evaluated?|assess(?:ed)?|process(?:ed)?|rated?)`
 )
 
-// courteous is what a model says before it comes to the point.
-const courteous = `(?:sure(?: thing)?|certainly|of course|absolutely|ok|okay|alright|great|gladly|understood|got it|yes|no problem|` +
-	`so|(?:thanks|thank you)(?: for ` + source + `| for (?:providing|sharing) ` + source + `)?|you're right|` +
-	`(?:i'm |i am )?(?:sorry|(?:i )?apologi[sz]e|(?:my )?apologies)(?: for the (?:confusion|oversight|inconvenience|mistake|error))?|` +
-	`i(?:'d| would) be (?:happy|glad) to help(?: you)?(?: with (?:that|this))?|i can help(?: you)? with that)`
+// What a model says before it comes to the point: agreed alone says nothing, but behind thanks or regrets the value
+// must be announced.
+const (
+	agreed = `(?:sure(?: thing)?|certainly|of course|ok|okay|alright|great|gladly|understood|got it|so|you're right|` +
+		`i(?:'d| would) be (?:happy|glad) to help(?: you)?(?: with (?:that|this))?|i can help(?: you)? with that)`
+	polite = `(?:(?:thanks|thank you)(?: for (?:(?:providing|sharing) )?` + source + `)?|` +
+		`(?:i'm |i am )?(?:sorry|(?:i )?apologi[sz]e|(?:my )?apologies)(?: for the (?:confusion|oversight|inconvenience))?)`
+)
 
 const (
-	hereIs  = `here(?: you go| it is| they are|(?:'s| is| are) (?:(?:your|an?) )?` + thing + qualifier + `*)?`
-	label   = thing + qualifier + `*(?: (?:is|are)(?: as follows| below| the following)?| follows)?`
-	pointed = `(?:below|the following|this) is ` + thing + qualifier + `*`
-	done    = `(?:i|we)(?:'ve| have|'d| would|'ll| will)? ` + verb + ` (?:it|this|` + source + `|(?:a )?` + thing + `)` + qualifier + `*(?: and (?:` + hereIs + `|(?:provide|return|give you) ` + thing + `))?`
-	ground  = `(?:based on|according to|after (?:analyzing|analysing|reviewing|reading)|from|for) ` + source
-	english = courteous + `|` + hereIs + `|` + label + `|` + pointed + `|` + done + `|` + ground + `,? (?:` + hereIs + `|` + label + `|` + done + `)`
+	hereIs  = `here(?: you go| it is| they are|(?:'s| is| are) (?:(?:(?:the|my|your) )?` + thing + `|a (?:structured |formatted )?` + object + qualifier + `{0,2}))?`
+	label   = `(?:(?:the|my) )?` + thing + `(?: (?:is|are)(?: as follows| below)?| follows)?`
+	pointed = `(?:below|the following|this) is the ` + thing
+	done    = `(?:i|we)(?:'ve| have|'d| would|'ll| will)? ` + verb + ` (?:it|this|` + source + `) (?:as follows|and (?:` + hereIs + `|(?:provide|return|give you) the ` + thing + `))`
+	ground  = `(?:based on|according to|after (?:analyzing|analysing|reviewing|reading)) ` + source + `,? (?:` + hereIs + `|` + label + `|` + done + `)`
+	english = hereIs + `|` + label + `|` + pointed + `|` + done + `|` + ground
 )
 
 // The same in other languages that users write in, with fewer words.
@@ -55,35 +59,46 @@ const (
 		`(?: demandée?| finale?)?)|voici`
 	spanish = `claro|por supuesto|(?:aquí (?:está|tienes?) )?(?:(?:el|la|su|tu) )?(?:resultado|json|objeto json|respuesta|análisis|salida|clasificación)` +
 		`(?: solicitad[oa]| final)?|aquí (?:está|tienes?)`
-	chinese = `好的|当然(?:可以)?|没问题|(?:(?:以下|下面|这)是)?(?:您|你)?(?:所?(?:请求|要求|需要)的)?(?:最终|分析|分类|json)?` +
+	chinese = `好的|当然(?:可以)?|(?:(?:以下|下面|这)是)?(?:您|你)?(?:所?(?:请求|要求|需要)的)?(?:最终|分析|分类|json)?` +
 		`(?:结果|输出|回答|答案|json)(?:如下)?(?:[（(]供参考[）)])?`
 	arabic = `(?:(?:هذه هي|إليك) )?(?:النتيجة|الإجابة)(?: المطلوبة| النهائية)?`
 )
 
-// echoed is the input said again, of which the object has been judged, and left {}.
-const echoed = `(?:input|message): ?\{\}`
-
 // headed are the words between the tokens of a template.
-const headed = `assistant(?: final)?(?: json)?|final(?: json)?`
+const headed = `(?:assistant(?: final)?|final)(?: json)?$`
 
-// announcement is a line of such sentences, each with its stop.
-var announcement = regexp.MustCompile(`^(?i:(?:(?:` + english + `|` + german + `|` + french + `|` + spanish + `|` + chinese + `|` + arabic + `|` +
-	echoed + `|` + headed + `) ?(?:[!.,:;，。！：–—-]+ ?|$))+)$`)
+// announcement is a line of such sentences, each with one stop.
+var announcement = regexp.MustCompile(`^(?i:(?:(?:` + agreed + ` ?(?:[!.,:]|$)|` +
+	`(?:` + polite + `[!.,] )?(?:` + english + `) ?(?:[!.:,]|$)|` +
+	`(?:` + german + `|` + french + `|` + spanish + `|` + chinese + `|` + arabic + `) ?(?:[!.,:，。！：]|$)|` + headed + `) ?)+)$`)
 
 // dress is what a line wears: the marks of Markdown before it, and a fence at its end with the name of a language.
 var (
-	dress    = regexp.MustCompile(`^[\s>]*(?:#{1,6} |[-*•+] |[0-9]{1,2}[.)] )?`)
-	fenced   = regexp.MustCompile("(?i)(?:`{3,}|~{3,}|'{3})[ ]?(?:jsonc?|json5|javascript|js|typescript|ts|python|py|te?xt|plaintext|output|code)?(?:\\\\n)?[\\s>]*$")
-	assigned = regexp.MustCompile(`^(?:(?:const|let|var) )?\w{1,40} =$`)
-	called   = regexp.MustCompile(`^[\w.]{1,40}\($|^return$|^b['"]$`)
-	named    = regexp.MustCompile(`(?i)\b(?:` + noun + `|data|value|obj|res)\b`)
+	dress  = regexp.MustCompile(`^[\s>]*(?:(?:#{1,6}|[-*•]|1[.)])\s)?`)
+	fenced = regexp.MustCompile("(?i)(?:`{3,}|~{3,}|'{3})[ ]?(?:jsonc?|json5|javascript|js|typescript|ts|python|py|te?xt|plaintext|output|code)?(?:\\\\n)?[\\s>]*$")
+	ruler  = regexp.MustCompile(`^(?:-{3,}|\*{3,}|_{3,})$`)
 )
+
+// The names by which a program calls a value: what is assigned, called or headed so may be nothing else.
+const naming = `(?:json|final|results?|response|output|answer|data|decision|analysis|classification)`
+
+var (
+	assigned = regexp.MustCompile(`^(?i)(?:(?:const|let|var) )?` + naming + `(?: ` + naming + `)* =$`)
+	called   = regexp.MustCompile(`^(?i)(?:(?:functions\.)?` + function + `|json\.(?:loads|dumps|parse|stringify)|dict|print|console\.log)\(["']?$|^return$|^b['"]$`)
+)
+
+const function = `(?:(?:handle|route|submit|return|provide)(?: (?:route|routing|customer|` + naming + `))*|` + naming + `(?: ` + naming + `)*)`
 
 // opened are the marks that a template, a tool or a programming language sets before a value. The tokens of a
 // user's or a system's message are none of them.
-var opened = regexp.MustCompile(`(?i)<[|｜](?:start|end|call|return|channel|message|constrain|assistant|final|im_start|im_end|im_sep|` +
-	`begin_of_text|start_header_id|end_header_id|eot_id)[|｜]>|</?(?:answer|final_answer|output|result|response|json|code|pre|final)>|<s>|` +
-	`<(?:tool_call|function=\w{1,40})>|<\|python_tag\|>|\[tool_calls\]|<!\[cdata\[|\[/inst\]|\[\[ ## \w{1,40} ## \]\]`)
+var opened = regexp.MustCompile(`(?i)<[|｜](?:start|end|call|channel|message|constrain|assistant|final|im_start|im_sep|begin_of_text|start_header_id|` +
+	`end_header_id)[|｜]>|<(?:answer|final_answer|output|result|response|json|code|pre|final)>|<tool_call>|<\|python_tag\|>|\[tool_calls\]|` +
+	`<!\[cdata\[|\[\[ ## ` + naming + `(?:_` + naming + `)* ## \]\]`)
+
+// tool names the function that a value is for.
+var tool = regexp.MustCompile(`<function=(\w{1,40})>$`)
+
+var isFunction = regexp.MustCompile(`^(?i)` + function + `$`)
 
 // Bounds of what stands before a value. More is a text of its own.
 const (
@@ -93,6 +108,9 @@ const (
 
 // isAnnounced reports whether all that stands before the value announces it, or says nothing.
 func isAnnounced(front string) bool {
+	if len(strings.TrimFunc(front, isBlank)) > maxFront {
+		return false
+	}
 	for line := range strings.Lines(front) {
 		if !announces(line) {
 			return false
@@ -106,37 +124,30 @@ func isAnnounced(front string) bool {
 var commented = regexp.MustCompile(`(?:^|\s)(?:#|--)`)
 
 func announces(line string) bool {
-	if line = strings.TrimFunc(line, isBlank); line == "" || len(line) > maxLine {
-		return line == ""
+	if size := len(strings.TrimFunc(line, isBlank)); size == 0 || size > maxLine {
+		return size == 0
 	}
-	bare := opened.ReplaceAllStringFunc(line, func(mark string) string {
-		if takesBack(mark) {
-			return mark
+	bare := opened.ReplaceAllLiteralString(line, " ")
+	if name := tool.FindStringSubmatch(strings.TrimFunc(bare, isBlank)); name != nil && isFunction.MatchString(apart(name[1])) {
+		bare = tool.ReplaceAllLiteralString(strings.TrimFunc(bare, isBlank), "")
+	}
+	bare = strings.Map(func(c rune) rune {
+		if isBlank(c) {
+			return ' '
 		}
-		return " "
-	})
+		return c
+	}, bare)
 	bare = dress.ReplaceAllLiteralString(fenced.ReplaceAllLiteralString(bare, ""), "")
-	bare = strings.Join(strings.FieldsFunc(strings.ReplaceAll(bare, "’", "'"), isBlank), " ")
-	switch {
-	case assigned.MatchString(bare):
-		return named.MatchString(apart(bare)) && !takesBack(bare)
-	case called.MatchString(bare):
-		return !takesBack(bare)
+	bare = strings.Join(strings.Fields(strings.ReplaceAll(bare, "’", "'")), " ")
+	if named := apart(bare); assigned.MatchString(named) || !strings.Contains(bare, " ") && called.MatchString(named) || ruler.MatchString(bare) {
+		return true
 	}
-	bare = strings.Trim(bare, "\"'`*_(\\ ")
-	return strings.Trim(bare, "\"'`*_(){}[]:\\->• ") == "" || announcement.MatchString(emphasis.ReplaceAllLiteralString(bare, ""))
+	bare = strings.Trim(emphasis.ReplaceAllLiteralString(bare, ""), "\"'*_ ")
+	return bare == "" || announcement.MatchString(bare)
 }
 
 // emphasis is left out, for it may end before a stop or behind it, and a sign that only opens a sentence.
 var emphasis = regexp.MustCompile("\\*\\*|__|[`¡]")
-
-// takenBack are words by which a name, or an object that is no answer, says that what follows is none.
-var takenBack = regexp.MustCompile(`(?i)\b(?:not|no|never|wrong|don['’]?t|false|bad|old|previous|previously|error|example|sample|` +
-	`(?:retract|ignore|discard|reject|refuse|cancel|delete|remove|revert|skip|assert|guess)(?:e?d)?|incorrect|invalid|candidate|input|` +
-	`draft|dummy|mock|fake|test|expect(?:ed)?|placeholder|template|default|nicht|kein|keine|falsch)\b|n['’]t\b`)
-
-// takesBack looks at each word of a name as well: previousAnswer, not_valid.
-func takesBack(text string) bool { return takenBack.MatchString(apart(text)) }
 
 // apart sets blanks between the words of names.
 func apart(text string) string {

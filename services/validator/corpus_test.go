@@ -13,9 +13,9 @@ import (
 
 // What the corpus counts. A change of a rule that loses a line, or wins one, is to be seen here.
 const (
-	exactlyTraps    = 352
+	exactlyTraps    = 406
 	leastRecovered  = 0.6
-	exactlyRepaired = 182
+	exactlyRepaired = 179
 )
 
 // judgement is a line of the corpus and what the validator thinks of it.

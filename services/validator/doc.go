@@ -5,8 +5,8 @@
 // Sends on: jobs with their outcome to result-writer; jobs with a correction, or with a higher limit of
 // tokens, back to inference.
 //
-// Owns: answers that are not JSON, or have something around it (thought.go: what is said; pieces.go, extract.go:
-// what is meant; doubt.go: what speaks against it; vocabulary.go, announce.go: by which words); that are nearly JSON (repair.go,
+// Owns: answers that are not JSON, or have something around it (thought.go, prose.go: what is said; pieces.go,
+// extract.go: what is meant; doubt.go, announce.go, vocabulary.go: what may stand around it); that are nearly JSON (repair.go,
 // read.go, quote.go); that the schema demands otherwise (shape.go, rules.go); that are told to the model
 // (correct.go); that were cut at the limit (truncate.go); refusals and empty answers (judge.go).
 //
@@ -26,17 +26,19 @@
 //
 // A value within other text is taken under these rules, each for what would go wrong without it:
 //
-//   - What is marked as thought, struck out or commented out is not said: it is neither an output nor a rival.
-//     What the last thought swallows is not said either, and a mark within a string of the JSON is text.
-//   - Of two pieces that satisfy the schema with different values none is taken, nor is one beside a piece that
-//     has at least half of what the schema requires, be it misspelled, cut, encoded, too rich or wrapped.
-//   - Behind the value no word, number, symbol, question mark or dots may stand, and no bracket may open that
-//     is not closed: they may take it back, or announce more. Marks of templates and a few courtesies say nothing.
-//   - Before the value no words may stand but those that announce it, as "Here is the JSON you asked for:", from a
-//     closed list of sentences and marks: who does not read can not tell them from "do the opposite of this".
-//   - An object that is no answer may stand before it, if it names no choice of the schema and no number with a
-//     fraction that the value does not have, and has no word that takes something back.
+//   - What is marked as thought is not said: it is neither an output nor a rival. What the last thought swallows is not
+//     said either, a mark within a string of the JSON is text, and one that is quoted leaves the answer in doubt.
+//   - No other object or array may stand beside the value, but the same value said again: {"status":"superseded"} says
+//     as much as a sentence, and of two values none is chosen.
+//   - Before the value only what announces it may stand, of a closed list of sentences, names, marks and tokens
+//     (announce.go), and no word that is another choice of the schema. Who does not read prose can not tell other words
+//     from "do the opposite of this". Marks that may comment the value out, or strike it out, are not of the list.
+//   - Behind the value only what says nothing may stand, of a closed list as well (doubt.go): what closes, one stop,
+//     tokens that end an answer, a few courtesies. Anything else may take the value back, or announce more.
 //   - Values are compared as values: 0.9 is 0.90, and the order of members means nothing.
+//
+// An answer that is a text loses its thoughts alone, and only where they stand on lines of their own: elsewhere a mark
+// may be what the text is about, and the answer is invalid. A mark in a span or block of code is text.
 //
 // TestEachRowOfTheValidatorEndsAsOutcomesSay pins the way, TestNoTrapIsAccepted and
 // TestMostOfWhatIsRepairableNeedsNoCall what the rules are worth. Each step is linear in the answer, which

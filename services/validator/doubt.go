@@ -2,131 +2,65 @@ package validator
 
 import (
 	"regexp"
-	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 )
 
 // maxBehind bounds what may stand behind a value: a few marks and a courtesy.
 const maxBehind = 1 << 10
 
 // doubt says why the value is not surely meant, from what stands around it; "": it is. Nobody reads the prose
-// here, so what is around the value may only be what can not speak against it.
-//
-//   - Behind it: no word, number, symbol, question mark or dots, but for marks and courtesies. They may take
-//     it back, or say that there is more.
-//   - Before it: no line but those that announce a result, in words of a closed list (announce.go), and an object
-//     that is no answer, has less than half of the properties that an answer must have, no choice of the schema
-//     and no number with a fraction that the value does not have.
-func doubt(words *vocabulary, before, text string, claims []*claim, f *finder, value any) string {
+// here, so only what can not speak against the value may be there, of closed lists: before it what announces a
+// result (announce.go), behind it what says nothing. No other object is of them.
+func doubt(words *vocabulary, before, text string, claims []*claim, value any) string {
 	end := claims[len(claims)-1].end
-	behind := strings.TrimFunc(text[end:], isBlank)
-	front, prose := outside(before, text, claims, f.found)
-	front = strings.TrimFunc(front, isBlank)
+	front := before + text[:claims[0].begin]
 	switch {
-	case f.cut >= end:
-		return "another JSON value begins behind the JSON, and ends before it is complete"
-	case len(behind) > maxBehind || !isSilent(behind):
+	case !isSilent(text[end:]):
 		return "there are words behind the JSON, which may say something else"
-	case len(front) > maxFront:
-		return "there is a text before the JSON, which may say something else"
-	case words.isAnswered(front):
-		return "the properties of the answer are named outside of the JSON as well"
-	}
-	other := words.other(front, value)
-	if other == "" {
-		other = otherNumber(front, claims[0].text)
-	}
-	switch {
-	case other != "":
-		return "the text before the JSON names " + other + ", which the JSON does not have"
-	case !isAnnounced(prose):
+	case !isAnnounced(front):
 		return "there are words before the JSON that do not just announce it"
 	}
-	return ""
-}
-
-var numerals = regexp.MustCompile(`[0-9]*(?:[.,/][0-9]+)+(?:\s?%)?|[0-9]+(?:\s?%)?`)
-
-// thousands are whole numbers, written in groups of three.
-var thousands = regexp.MustCompile(`^[1-9][0-9]{0,2}(?:,[0-9]{3})+$`)
-
-// fraction returns the number that n, found by numerals, writes with a fraction: 0.2, .2, 0,2, 20 % or 2/10.
-func fraction(n string) (value float64, ok bool) {
-	bare := strings.TrimRight(n, "% \t\r\n")
-	signs := strings.Count(bare, ".") + strings.Count(bare, ",") + strings.Count(bare, "/")
-	if signs > 1 || signs == 0 && bare == n || thousands.MatchString(bare) {
-		return 0, false
-	}
-	over, under, _ := strings.Cut(strings.ReplaceAll(bare, ",", "."), "/")
-	value, err := strconv.ParseFloat(over, 64)
-	if under != "" {
-		by, _ := strconv.ParseFloat(under, 64)
-		value /= by
-	}
-	return value, err == nil
-}
-
-// otherNumber returns a number with a fraction that stands in front and not in the value's text; "": there is
-// none. Whole numbers count items, footnotes and tickets, so they mean nothing.
-func otherNumber(front, text string) string {
-	said := numerals.FindAllString(front, -1)
-	if said == nil {
-		return "" // before the value is searched, which may be large
-	}
-	own := map[float64]bool{}
-	for _, n := range numerals.FindAllString(text, -1) {
-		if value, err := strconv.ParseFloat(n, 64); err == nil {
-			own[value] = true
+	for i, c := range claims[1:] {
+		between := text[claims[i].end:c.begin]
+		if !isAnnounced(withoutSilence(between)) {
+			return "there are words between the JSON and its repetition"
 		}
+		front += between
 	}
-	for _, n := range said {
-		value, ok := fraction(n)
-		isPercent := strings.HasSuffix(n, "%")
-		if ok && !own[value] && !(isPercent && own[value/100]) {
-			return n
-		}
+	if other := words.other(front, value); other != "" {
+		return "the text before the JSON names " + other + ", which the JSON does not have"
 	}
 	return ""
 }
 
-// marks are what a template, a tool or a programming language sets behind a value, without a meaning of its own.
-var marks = regexp.MustCompile(`(?i)<\|[a-z_]{1,40}\|>|\]\]>|</(?:answer|final_answer|output|result|response|json|code|pre|final|tool_call|function)>|` +
-	`</?s>|</?eos>|\[/?(?:eos|inst)\]|\[\[ ## completed ## \]\]`)
+// What may stand behind a value: brackets that close, quotes, fences and signs of Markdown, one stop, the tokens and
+// tags that end an answer, and courtesies, word for word, for what is said more, or otherwise, is no courtesy.
+const (
+	closers = "[\\s\\x00\\v\\x{85}\\x{a0}\\x{1680}\\x{2000}-\\x{200d}\\x{2028}\\x{2029}\\x{202f}\\x{205f}\\x{2060}\\x{3000}\\x{feff}" +
+		"}\\])｝］\"'”’`*_]|~{3,}|\\\\[nrt\"]"
+	lines = `\n[ >]*>[ >]*|\n-{3,}(?:\s|$)`
+	lasts = `<\|(?:im_end|end|return|eot_id|eom_id|eot|end_of_text|endoftext|end_of_turn|end_of_turn_token|eos)\|>|<｜end▁of▁sentence｜>|` +
+		`<end_of_turn>|\]\]>|</(?:answer|final_answer|output|result|response|json|code|pre|final|tool_call|function)>|</s>|</?eos>|\[/?eos\]|` +
+		`\[\[ ## completed ## \]\]`
+	courtesy = `(?:(?:i )?hope (?:this|that|it) helps|that(?:'s| is) all|` +
+		`(?:please )?(?:let me know|feel free to ask) if you(?: (?:need|have) (?:anything else|any(?: (?:further|more|other|additional))? ` +
+		`(?:questions?|help|changes|assistance|information))|(?:'d| would) like me to (?:adjust|change) anything)|` +
+		`would you like me to (?:analy[sz]e|classify|process|review) (?:another|more|further|other|additional) (?:messages?|reviews?|texts?|tickets?|requests?|emails?)\?|` +
+		`is there anything else (?:i can help(?: you)? with|you need)\?|` +
+		`melden sie sich (?:gerne )?bei (?:weiteren )?(?:rück)?fragen|如有(?:任何)?问题请(?:随时)?告诉我)[.!。！]?(?:\s|$)`
+)
 
-// courtesies are what models end on, word for word: what is said more, or otherwise, is no courtesy.
-var courtesies = regexp.MustCompile(`(?i)(?:\b(?:i )?hope (?:this|that|it) helps\b|\bthat(?:'s| is) all\b|` +
-	`\b(?:please )?(?:let me know|feel free to ask) if you(?: (?:need|have) (?:anything else|any(?: (?:further|more|other|additional))? ` +
-	`(?:questions?|help|changes|assistance|information))|(?:'d| would) like me to (?:adjust|change) anything)\b|` +
-	`\bwould you like me to (?:analy[sz]e|classify|process|review) (?:another|more|further|other|additional) \w{1,20}\?|` +
-	`\bis there anything else (?:i can help(?: you)? with|you need)\?|` +
-	`\bmelden sie sich (?:gerne )?bei (?:weiteren )?(?:rück)?fragen\b|如有(?:任何)?问题请(?:随时)?告诉我)[!！]?`)
+// silence is as much of a text as says nothing. What begins with a bracket or a line break comes first.
+var silence = regexp.MustCompile(`(?i)^` + nothing + `*(?:[.,;。，；]` + nothing + `*)?(?:` + courtesy + nothing + `*)*`)
 
-func isSilent(behind string) bool {
-	rest := marks.ReplaceAllLiteralString(behind, " ")
-	rest = courtesies.ReplaceAllLiteralString(rest, ",")
-	dots := 0
-	for _, c := range rest {
-		switch {
-		case speaks(c) || c == '=' || c == '!':
-			return false
-		case c == '.' || c == '。':
-			if dots++; dots > 1 {
-				return false
-			}
-		case !isBlank(c):
-			dots = 0
-		}
+const nothing = `(?:` + lasts + `|` + lines + `|` + closers + `)`
+
+func isSilent(behind string) bool { return withoutSilence(behind) == "" }
+
+// withoutSilence is what of a text behind a value may say something.
+func withoutSilence(behind string) string {
+	if len(strings.TrimFunc(behind, isBlank)) > maxBehind {
+		return behind
 	}
-	return true
-}
-
-// speaks reports whether c is part of what can be read.
-func speaks(c rune) bool {
-	switch c {
-	case '?', '？', '؟', '¿', '…', '‥':
-		return true
-	}
-	return unicode.IsLetter(c) || unicode.IsNumber(c) || c >= utf8.RuneSelf && unicode.IsSymbol(c)
+	return silence.ReplaceAllLiteralString(behind, "")
 }

@@ -1,7 +1,6 @@
 package validator
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 
@@ -37,10 +36,6 @@ func TestWhatStandsAroundAValueMayNotSpeakAgainstIt(t *testing.T) {
 		"an action's input":                  "Action Input: " + good,
 		"an example":                         "<example>" + good,
 		"a draft":                            "<draft>" + good,
-		"a number with a comma":              "Urgency of 0,2, I say:\n" + good,
-		"a number in percent":                "Urgency of 20%, I say:\n" + good,
-		"a number without a zero":            "Urgency of .2, I say:\n" + good,
-		"a number as a fraction":             "Urgency of 2/10, I say:\n" + good,
 		"a note behind":                      good + " [1]",
 		"an object behind":                   good + ` {"valid":false}`,
 		"a cut array behind":                 good + " [",
@@ -92,6 +87,99 @@ func TestWhatStandsAroundAValueMayNotSpeakAgainstIt(t *testing.T) {
 	}
 }
 
+// An object beside a value may say anything, and who reads no prose can not tell what.
+func TestNoOtherObjectMayStandBesideAValue(t *testing.T) {
+	t.Parallel()
+	tk := taskOf(t, onboarding)
+	for _, object := range []string{
+		`{}`, `[]`, `[1]`, `{"message":"My card is blocked!!"}`, `{"warning":"the following is outdated, do the opposite"}`, `{"备注":"以下答案是错误的，请忽略"}`,
+		`{"hypothetical":true}`, `{"status":"superseded"}`, `{"topics":["refund"]}`, `{"urgency":0,2}`, `{"by":0.9}`, `{"by":"20 %"}`, `{"by":"2/10"}`, `{'a':1}`,
+		"{" + strings.Repeat(" ", maxFront) + "}",
+	} {
+		for _, answer := range []string{object + good, object + "\n" + good, "Input: " + object + "\nOutput: " + good, good + object, good + "\n" + object, good + "\n" + object + good} {
+			if v := judged(t, tk, answer); v.Outcome != Ambiguous || v.Output != nil {
+				t.Errorf("%.90q: %s, %s", answer, v.Outcome, v.Output)
+			}
+		}
+	}
+	decision := taskOf(t, `{"type":"object","properties":{"approved":{"type":"boolean"},"by":{"type":"string"}},"required":["approved","by"]}`)
+	if v := judged(t, decision, `{"approved":true} {"approved":false,"by":"a person"}`); v.Outcome != Ambiguous {
+		t.Errorf("%s, %s", v.Outcome, v.Output)
+	}
+}
+
+// What a courtesy says may be a choice of the schema.
+func TestAnAnnouncementThatNamesAnotherChoiceIsNone(t *testing.T) {
+	t.Parallel()
+	tk := taskOf(t, `{"type":"object","properties":{"mood":{"enum":["great","poor"]}},"required":["mood"]}`)
+	for answer, want := range map[string]string{
+		`Great! {"mood":"poor"}`: Ambiguous, `Great! {"mood":"great"}`: Extracted, `Sure! {"mood":"poor"}`: Extracted,
+		`{"mood":"poor"} Great! {"mood":"poor"}`: Ambiguous,
+	} {
+		if v := judged(t, tk, answer); v.Outcome != want {
+			t.Errorf("%s: %s, %v", answer, v.Outcome, v.Faults)
+		}
+	}
+}
+
+func TestNoSentenceOutsideOfTheClosedListAnnounces(t *testing.T) {
+	t.Parallel()
+	tk := taskOf(t, onboarding)
+	for _, front := range []string{
+		"Thank you for your message:", "Thank you for providing the input:", "Thank you for your message.", "Here is the JSON from the message you sent:",
+		"The JSON of your input is as follows:", "The response from the ticket:", "Here is the JSON of the schema:", "Here are the items of the instructions:",
+		"I will review the following answer:", "I'll process the following JSON:", "I reviewed the following output:", "I'm sorry for the mistake:", "I apologize for the error:",
+		"I apologize for the confusion:", "I apologize for the confusion.", "Sorry:", "Yes.", "Here is a possible answer:", "Here is an answer:", "Here is a result:", "Here is the wrong answer:",
+		"Here is the input:", "For the message, the classification is:", "Result...", "Result?", "The result is not:", "Here is the JSON you did not ask for:",
+		"broken_json =", "staleResult =", "maybe_result =", "todo_result =", "user_data =", "wrongAnswer =", "ticket =", "const inputData =", "result !=", "result ==",
+		"undo(", "forbid(", "del(", "if(", "console.warn(", "rejectedAnswer(", "not(", "customer(", "return the answer(", "submit data(", "json.fail(", "handleRoute((", "<function=rollback_route>",
+		"[[ ## reasoning ## ]]", "[[ ## previous_answer ## ]]", "<rejected>", "<s>", "</think", "[/INST]", "<|return|>", "<|user|>", "(", "(*", "[", "{", "+ ", "2. ", ";", "%", "-", "~~", "->", ":", "\\",
+	} {
+		for _, sep := range []string{"", " ", "\n"} {
+			if strings.Trim(front, "+2. ") == "" && sep == "\n" || front == "-" && sep != "" {
+				continue
+			}
+			if v := judged(t, tk, front+sep+good); v.Output != nil {
+				t.Errorf("%q: %s, %s", front+sep, v.Outcome, v.Output)
+			}
+		}
+	}
+}
+
+func TestOnlyWhatSaysNothingMayStandBehindAValue(t *testing.T) {
+	t.Parallel()
+	tk := taskOf(t, onboarding)
+	for _, behind := range []string{
+		"⁇", "﹖", "‽", "\u037e", "・・・", "、、、", "<|retract|>", "<|refusal|>", "<|im_start|>", "||", "<-", "->", ":(", "{}", "[]", "(", "{", "[", "\u0336", "+", "-", "--", "---", ">", "=", "/", "*/", "-->", "#",
+		"~~", "..", ". .", ",,", ".;", "!", "?", "</s>!", "<wrong>", "</wrong>", "</think", "<s>", "<|im_end|>x", "> no", "@", "&", "--- x", "%", "$", "^", ":", "|",
+		"Would you like me to analyze another possibility?", "Would you like me to analyze another message? No.", "Hope this helps?", "Hope this helpsx", "That is all wrong.",
+	} {
+		for _, sep := range []string{"", " ", "\n"} {
+			if sep == "\n" && (behind == ">" || behind == "---") {
+				continue // the last line of a quotation, and a line under the value
+			}
+			if v := judged(t, tk, good+sep+behind); v.Output != nil {
+				t.Errorf("%q: %s, %s", sep+behind, v.Outcome, v.Output)
+			}
+		}
+	}
+}
+
+// Marks that may be comments, or strike something out, leave all that stands around them in doubt.
+func TestWhatMayBeStruckOutIsNotTaken(t *testing.T) {
+	t.Parallel()
+	tk := taskOf(t, onboarding)
+	for _, answer := range []string{
+		"(* " + good + " *)", "- " + good + "\n+", "- " + good + "\n+ " + draft, "~~" + good + "\n\n~~" + draft, "~~" + good + "~~", "~~" + good + "~~ " + draft,
+		"<!-->" + good + "<!-- -->" + draft, "<!-- " + good + " -->", "<!-- " + draft + " -->" + good, "<s>" + good + "</s>", "<s>" + good + "</s>" + draft,
+		"<del>" + draft + "</del>" + good, "<strike>" + draft + "</strike>" + good, "# " + good, "### " + good, "-- " + good, "// " + good, "/*" + good + "*/", "; " + good,
+	} {
+		if v := judged(t, tk, answer); v.Output != nil {
+			t.Errorf("%q: %s, %s", answer, v.Outcome, v.Output)
+		}
+	}
+}
+
 func TestWhatCanNotSpeakAgainstAValueMayStandAroundIt(t *testing.T) {
 	t.Parallel()
 	tk := taskOf(t, onboarding)
@@ -99,13 +187,7 @@ func TestWhatCanNotSpeakAgainstAValueMayStandAroundIt(t *testing.T) {
 		"a courtesy":                     good + "\n\nPlease let me know if you need anything else!",
 		"a courtesy in German":           good + "\nMelden Sie sich gerne bei Rückfragen.",
 		"two courtesies":                 good + "\nHope this helps! Feel free to ask if you have any questions.",
-		"brackets, signs and marks":      "(`" + good + "`) }; </code></pre></s>[EOS]<|im_end|>",
-		"its own choice before it":       `{"note":"a support matter"} ` + good,
-		"its own number before it":       `{"by":0.90} ` + good,
-		"whole numbers before it":        `{"tickets":12,"year":2026,"nr":3} ` + good,
-		"a version before it":            `{"router":"1.2.3"} ` + good,
-		"a choice within another word":   `{"log":"inquiry_log"} ` + good,
-		"its properties in plain words":  `{"note":"the intent is clear, and so is the urgency"} ` + good,
+		"brackets, signs and marks":      "`" + good + "`) }; </code></pre></s>[EOS]<|im_end|>",
 		"an announcement":                "Certainly! Here is the JSON you asked for:\n\n" + good,
 		"an announcement without a stop": "Here is the final answer\n" + good,
 		"an announcement after thanks":   "Thanks for your message. Based on the message, here's the classification:\n" + good,
@@ -119,11 +201,16 @@ func TestWhatCanNotSpeakAgainstAValueMayStandAroundIt(t *testing.T) {
 		"an announcement in Chinese":     "好的，以下是分析结果：\n" + good,
 		"an announcement in Arabic":      "إليك النتيجة:\n" + good,
 		"an apology for an earlier one":  "I apologize for the confusion. Here is the corrected JSON:\n" + good,
-		"the input said again before it": `Input: {"message":"My card"}` + "\nOutput: " + good,
 		"a call of a tool":               "<tool_call>\n" + good + "\n</tool_call>",
 		"a function":                     "<function=route>\n" + good + "</function>",
 		"a token of Python":              "<|python_tag|>" + good,
 		"a list of calls":                "[TOOL_CALLS] " + good,
+		"a parser":                       "json.loads('" + good + "')",
+		"a header of DSPy":               "[[ ## final_answer ## ]]\n" + good + "\n[[ ## completed ## ]]",
+		"a name":                         "let finalAnswer = " + good + ";",
+		"tokens of other templates":      good + "<end_of_turn><eos>\n<｜end▁of▁sentence｜>",
+		"repeated within tags":           "<answer>" + good + "</answer>\n**Final answer:** <answer>" + good + "</answer>",
+		"repeated behind a fence":        "```json\n" + good + "\n```\nHere is the JSON:\n```json\n" + good + "\n```",
 		"a return":                       "return " + good + ";",
 		"a call":                         "route(" + good + ");",
 		"a turn of a model":              "<|start_header_id|>assistant<|end_header_id|>\n" + good,
@@ -136,7 +223,6 @@ func TestWhatCanNotSpeakAgainstAValueMayStandAroundIt(t *testing.T) {
 		"the name of a language":         "```python " + good + "```",
 		"a prefix of Python":             "b'" + good + "'",
 		"a bullet":                       " - " + good,
-		"a bracket that is a sign":       "(\n```\n" + good + "\n```",
 	} {
 		if v := judged(t, tk, answer); v.Outcome != Extracted || !same(t, v.Output, good) {
 			t.Errorf("%s: %s, %s, %v", name, v.Outcome, v.Output, v.Faults)
@@ -144,29 +230,11 @@ func TestWhatCanNotSpeakAgainstAValueMayStandAroundIt(t *testing.T) {
 	}
 }
 
-func TestHalfOfThePropertiesMakeAnotherAnswer(t *testing.T) {
-	t.Parallel()
-	tk := taskOf(t, analysis)
-	for front, want := range map[string]string{
-		"{\"confidence\":0.8}\n":                            Extracted,
-		"{\"confidence\":0.8,\"sentiment\":\"negative\"}\n": Ambiguous,
-	} {
-		if v := judged(t, tk, front+goodAnalysis); v.Outcome != want {
-			t.Errorf("%s: %s, %v", front, v.Outcome, v.Faults)
-		}
-	}
-}
-
 func TestTheCaseOfAWordDoesNotMatter(t *testing.T) {
 	t.Parallel()
 	v := vocabularyOf(compile(t, `{"type":"object","properties":{"customerId":{"enum":["ACME","Umbrella"]}},"required":["customerId"]}`))
-	if hasWord("prénoted, notedé", "noted", func(string, string) bool { return true }) {
+	if hasWord("prénoted, notedé", "noted") {
 		t.Error("a part of a word is taken for it")
-	}
-	for _, text := range []string{`{"customerId":1}`, "CustomerID: 1"} {
-		if !v.isAnswered(text) {
-			t.Errorf("%s is no answer", text)
-		}
 	}
 	if got := v.other("acme or umbrella", map[string]any{"customerId": "Umbrella"}); got != "ACME" {
 		t.Errorf("%q", got)
@@ -175,34 +243,15 @@ func TestTheCaseOfAWordDoesNotMatter(t *testing.T) {
 
 func TestTheVocabularyIsThatOfTheSchema(t *testing.T) {
 	t.Parallel()
-	const parts = `"definitions":{"p":{"type":"object","required":["deep"],"properties":{"kind":{"const":"x1"},"deep":{"enum":["y1",2]}}}}`
+	const parts = `"definitions":{"p":{"type":"object","properties":{"kind":{"const":"x1"},"deep":{"enum":["y1",2,"x1"]}}}}`
 	for source, want := range map[string]string{
-		`{"type":"object","properties":{"a":{},"b":{}}}`:                                    "[[a b]]",
-		`{"type":"object","properties":{"a":{},"b":{}},"required":["b"]}`:                   "[[b]]",
-		`{"type":"array","items":{"type":"object","properties":{"c":{}},"required":["c"]}}`: "[[c]]",
-		`{"required":["f"],"oneOf":[{"required":["g","h"]},{"type":"null"}]}`:               "[[f] [g h]]",
-		`{"anyOf":[{"required":["k"]},{"required":["l"]}]}`:                                 "[[k] [l]]",
-		`{"allOf":[{"required":["d"]},{"required":["e"]}]}`:                                 "[[d] [e]]",
-		`{"$ref":"#/definitions/p",` + parts + `}`:                                          "[[deep]]",
-		`{"type":"array","items":{"$ref":"#/definitions/p"},` + parts + `}`:                 "[[deep]]",
-		`{"type":"object"}`: "[]",
+		`{"$ref":"#/definitions/p",` + parts + `}`:                          "x1 y1",
+		`{"type":"array","items":{"$ref":"#/definitions/p"},` + parts + `}`: "x1 y1",
+		`{"anyOf":[{"enum":["b"]},{"properties":{"a":{"enum":["a"]}}}]}`:    "a b",
+		`{"type":"object"}`: "",
 	} {
-		v := vocabularyOf(compile(t, source))
-		if got := fmt.Sprint(v.names); got != want {
+		if got := strings.Join(vocabularyOf(compile(t, source)).choices, " "); got != want {
 			t.Errorf("%s: %q, want %q", source, got, want)
-		}
-		if strings.Contains(source, parts) && strings.Join(v.choices, " ") != "x1 y1" {
-			t.Errorf("%s: choices %q", source, v.choices)
-		}
-	}
-}
-
-func TestASchemaIsSearchedForItsWordsOnlySoDeep(t *testing.T) {
-	t.Parallel()
-	for depth, want := range map[int]string{1: "[[z]]", 8: "[[z]]", 9: "[]"} {
-		source := strings.Repeat(`{"allOf":[`, depth) + `{"required":["z"]}` + strings.Repeat("]}", depth)
-		if got := fmt.Sprint(vocabularyOf(compile(t, source)).names); got != want {
-			t.Errorf("%d deep: %s, want %s", depth, got, want)
 		}
 	}
 }

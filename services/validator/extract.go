@@ -25,7 +25,7 @@ type claim struct {
 func extract(t *task.Task, a *job.Answer) (c *candidate, faults []schema.Violation, outcome string) {
 	before, text, ok := said(a.Content)
 	if !ok {
-		return nil, ambiguous("a mark of thoughts stands within the JSON"), Ambiguous
+		return nil, ambiguous("a mark of thoughts stands within the JSON, or is quoted"), Ambiguous
 	}
 	f := pieces(t, text)
 	switch {
@@ -46,7 +46,7 @@ func extract(t *task.Task, a *job.Answer) (c *candidate, faults []schema.Violati
 	if c, faults, outcome = win(t, a, words, chosen); faults != nil {
 		return nil, faults, outcome
 	}
-	if why := doubt(words, before, text, claims, f, c.value); why != "" {
+	if why := doubt(words, before, text, claims, c.value); why != "" {
 		return nil, ambiguous(why), Ambiguous
 	}
 	return c, nil, outcome
@@ -134,39 +134,4 @@ func win(t *task.Task, a *job.Answer, words *vocabulary, c *claim) (*candidate, 
 		return repair(t, c.text, words.choices, c.syntax)
 	}
 	return nil, syntaxFault("the answer is not valid JSON: %v", c.syntax), Invalid
-}
-
-// outside is what the answer says before the last of the claims, without the claims themselves, for they all
-// say the same; prose is that without the other pieces as well, of which {} is left, or nothing that could be
-// taken for an announcement when their words take something back.
-func outside(before, text string, claims []*claim, found []piece) (front, prose string) {
-	var all, words strings.Builder
-	say := func(s string) { all.WriteString(s); words.WriteString(s) }
-	say(before)
-	at, next := 0, 0
-	for _, p := range found {
-		if next == len(claims) {
-			break
-		}
-		between := text[at:p.begin]
-		at = p.end
-		if claims[next].begin != p.begin {
-			say(between)
-			all.WriteString(p.text)
-			words.WriteString(remains(p.text))
-			continue
-		}
-		if next++; next > 1 {
-			between = strings.TrimPrefix(strings.TrimLeftFunc(between, isBlank), ",")
-		}
-		say(between)
-	}
-	return all.String(), words.String()
-}
-
-func remains(object string) string {
-	if len(object) > maxFront || takesBack(object) {
-		return "?"
-	}
-	return "{}"
 }

@@ -52,7 +52,7 @@ func FuzzExtraction(f *testing.F) {
 		if kind := reflect.TypeOf(value); kind == nil || kind.Kind() != reflect.Map && kind.Kind() != reflect.Slice {
 			return
 		}
-		if err == nil && (len(found.found) != 1 || found.cut >= 0 || found.found[0].text != strings.TrimSpace(text)) {
+		if err == nil && (len(found.found) != 1 || found.cutTaken || found.found[0].text != strings.TrimSpace(text)) {
 			t.Fatalf("%q is whole, and %v was found", text, found)
 		}
 	})
@@ -74,7 +74,7 @@ func FuzzThoughts(f *testing.F) {
 				t.Fatalf("%q never said %q", text, line)
 			}
 		}
-		if !strings.ContainsAny(text, "<[~") && last != text {
+		if !strings.ContainsAny(text, "<[◁") && last != text {
 			t.Fatalf("of %q only %q is said", text, last)
 		}
 		if _, again, ok := said(last); !ok || again != last {

@@ -77,7 +77,7 @@ func judgeText(t *task.Task, input []byte, a *job.Answer) Verdict {
 	text, whole := saidInProse(a.Content)
 	switch {
 	case !whole:
-		return Verdict{Outcome: Invalid, Faults: syntaxFault("a thought in the answer has no end")}
+		return Verdict{Outcome: Invalid, Faults: syntaxFault("a thought in the answer has no end, or a mark of thoughts stands amid the text")}
 	case text == "":
 		return Verdict{Outcome: Empty}
 	}

@@ -1,6 +1,7 @@
 package validator
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
@@ -54,7 +55,7 @@ var malformed = []struct{ name, task, answer, verdict, output string }{
 	{"the same answer, first misspelled", "", `{'urgency':0.9,'intent':'support'} {"intent":"support","urgency":0.90}`, Extracted, plain},
 	{"a bracket within a string within a string", "", `Output: "{\"intent\":\"support\",\"urgency\":0.9,\"suggestedRoute\":\"a \\\"}\\\" } b\"}"`, Extracted, `{"intent":"support","urgency":0.9,"suggestedRoute":"a \"}\" } b"}`},
 	{"the same answer 64 times", "", strings.Repeat(plain+"\n", 64), Extracted, plain},
-	{"an object that is no answer before it", "", `{"message":"My card is blocked!!"} ` + good, Extracted, good},
+	{"an object that is no answer before it", "", `{"message":"My card is blocked!!"} ` + good, Ambiguous, ""},
 	{"eighty notes before it", "", strings.Repeat("So says [1]. ", 80) + "\n" + good, Ambiguous, ""},
 	{"a token of the template behind", "", good + "<|im_end|>", Extracted, good},
 	{"each quote behind a backslash", "", `{\"intent\":\"support\",\"urgency\":0.9}`, Extracted, plain},
@@ -306,6 +307,26 @@ func TestANullOfAnOptionalPropertySaysNothingInARepairedAnswerEither(t *testing.
 	tk.Output.OptionalNull = "reject"
 	if v := judged(t, tk, answer); v.Outcome != Invalid {
 		t.Errorf("nulls are rejected: %s", v.Outcome)
+	}
+}
+
+// A word without quotes that is a choice as well as a constant may be either.
+func TestAConstantThatIsSpelledLikeAChoiceIsNotRepaired(t *testing.T) {
+	t.Parallel()
+	const source = `{"type":"object","properties":{"id":{"type":"integer"},"severity":{"enum":[%s]}},"required":["id"]}`
+	for _, row := range []struct{ choices, word, verdict string }{
+		{`"None","Low","High"`, "None", Invalid},
+		{`"none","Low","High"`, "None", Invalid},
+		{`"NONE","Low","High"`, "None", Invalid},
+		{`"null","Low"`, "null", Invalid},
+		{`"Low","High"`, "None", Repaired},
+		{`"True",true`, "True", Invalid},
+		{`"FALSE",false`, "false", Invalid},
+		{`"None","Low","High"`, "Low", Repaired},
+	} {
+		if v := judged(t, taskOf(t, fmt.Sprintf(source, row.choices)), "{id: 1, severity: "+row.word+"}"); v.Outcome != row.verdict {
+			t.Errorf("%s of %s: %s, %s", row.word, row.choices, v.Outcome, v.Output)
+		}
 	}
 }
 

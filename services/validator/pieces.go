@@ -23,8 +23,7 @@ type piece struct {
 type finder struct {
 	objects, arrays bool
 	found           []piece
-	// cut is where the last bracket opens that is not closed within its block, and of what kind it is; -1: none.
-	cut      int
+	// cutTaken is true when a bracket of a kind that is taken opens, and is not closed within its block.
 	cutTaken bool
 	tooMany  bool
 }
@@ -34,7 +33,7 @@ type finder struct {
 // stands within a string. Elsewhere the blocks between fences are searched each on its own, so that a
 // bracket of the prose that nobody closes does not swallow the answer.
 func pieces(t *task.Task, text string) *finder {
-	f := &finder{objects: true, arrays: true, cut: -1}
+	f := &finder{objects: true, arrays: true}
 	if t.OutputSchema != nil {
 		f.objects, f.arrays = takes(t.OutputSchema, map[string]any{}), takes(t.OutputSchema, []any{})
 	}
@@ -80,9 +79,7 @@ func (f *finder) search(block string, offset int) {
 		}
 		at += size
 	}
-	if b.depth > 0 {
-		f.cut, f.cutTaken = offset+start, f.cutTaken || f.takes(block[start:])
-	}
+	f.cutTaken = f.cutTaken || b.depth > 0 && f.takes(block[start:])
 }
 
 func (f *finder) takes(text string) bool {

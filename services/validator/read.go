@@ -238,8 +238,14 @@ func (r *reader) key() (string, bool) {
 	return word, true
 }
 
+// constant reads a word. Where the schema has a choice that is spelled like a constant, None may be either.
 func (r *reader) constant() (any, bool) {
-	switch word := r.word(isLetter); word {
+	word := r.word(isLetter)
+	isConstant := strings.EqualFold(word, "none") || strings.EqualFold(word, "null") || strings.EqualFold(word, "true") || strings.EqualFold(word, "false")
+	if isConstant && slices.ContainsFunc(r.choices, func(choice string) bool { return strings.EqualFold(choice, word) }) {
+		return nil, false
+	}
+	switch word {
 	case "true":
 		return true, true
 	case "false":

@@ -1,7 +1,6 @@
 package validator
 
 import (
-	"maps"
 	"slices"
 	"strings"
 	"unicode"
@@ -10,14 +9,8 @@ import (
 	"spillway/pkg/schema"
 )
 
-// maxSchemaDepth bounds how far references and branches of a schema are followed for its vocabulary.
-const maxSchemaDepth = 8
-
-// vocabulary are the words by which a text shows that it speaks of the answer.
+// vocabulary are the words of a schema by which a text may speak of the answer.
 type vocabulary struct {
-	// names are the properties that an answer must have, a list for each branch of the schema, and of an array's
-	// items when the schema wants an array; if there are none, those that it may have.
-	names [][]string
 	// choices are the choices of all enums.
 	choices []string
 }
@@ -37,44 +30,10 @@ func newVocabulary(s *schema.Schema) *vocabulary {
 	if err != nil {
 		return v // a schema that was compiled can be read
 	}
-	v.require(document, document, 0)
-	if root, ok := document.(map[string]any); ok && len(v.names) == 0 {
-		properties, _ := root["properties"].(map[string]any)
-		v.name(slices.Sorted(maps.Keys(properties)))
-	}
 	v.choose(document)
 	slices.Sort(v.choices)
 	v.choices = slices.Compact(v.choices)
 	return v
-}
-
-// require collects what node requires, of itself or in a branch; if nothing, what its items require.
-func (v *vocabulary) require(document, node any, depth int) {
-	members, ok := node.(map[string]any)
-	if !ok || depth > maxSchemaDepth {
-		return
-	}
-	v.name(texts(members["required"]))
-	for _, word := range []string{"allOf", "anyOf", "oneOf"} {
-		branches, _ := members[word].([]any)
-		for _, branch := range branches {
-			v.require(document, branch, depth+1)
-		}
-	}
-	if ref, _ := members["$ref"].(string); strings.HasPrefix(ref, "#") {
-		if target, found := schema.Lookup(document, ref[1:]); found {
-			v.require(document, target, depth+1)
-		}
-	}
-	if len(v.names) == 0 {
-		v.require(document, members["items"], depth+1)
-	}
-}
-
-func (v *vocabulary) name(names []string) {
-	if len(names) > 0 && !slices.ContainsFunc(v.names, func(n []string) bool { return slices.Equal(n, names) }) {
-		v.names = append(v.names, names)
-	}
 }
 
 // choose collects the constants and of all its parts.
@@ -103,28 +62,13 @@ func texts(list any) (found []string) {
 	return found
 }
 
-// isAnswered reports whether text has at least half of the properties that an answer must have, in quotes or
-// before a colon, however it is spelled, nested or encoded.
-func (v *vocabulary) isAnswered(text string) bool {
-	text = strings.ToLower(text)
-	return slices.ContainsFunc(v.names, func(names []string) bool {
-		named := 0
-		for _, name := range names {
-			if hasWord(text, strings.ToLower(name), isName) {
-				named++
-			}
-		}
-		return 2*named >= len(names)
-	})
-}
-
 // other returns a choice of the schema that text names and the value has not; "": there is none.
 func (v *vocabulary) other(text string, value any) string {
 	var own []string
 	eachText(value, func(s string) { own = append(own, s) })
 	text = strings.ToLower(text)
 	for _, choice := range v.choices {
-		if !slices.Contains(own, choice) && hasWord(text, strings.ToLower(choice), func(string, string) bool { return true }) {
+		if !slices.Contains(own, choice) && hasWord(text, strings.ToLower(choice)) {
 			return choice
 		}
 	}
@@ -146,15 +90,15 @@ func eachText(value any, do func(string)) {
 	}
 }
 
-// hasWord reports whether word stands in text as a word of its own, in a place that is takes.
-func hasWord(text, word string, is func(before, behind string) bool) bool {
+// hasWord reports whether word stands in text as a word of its own.
+func hasWord(text, word string) bool {
 	for at := 0; ; {
 		i := strings.Index(text[at:], word)
 		if i < 0 {
 			return false
 		}
 		begin, end := at+i, at+i+len(word)
-		if !endsInWord(text[:begin]) && !beginsWithWord(text[end:]) && is(text[:begin], text[end:]) {
+		if !endsInWord(text[:begin]) && !beginsWithWord(text[end:]) {
 			return true
 		}
 		at = end
@@ -178,22 +122,4 @@ func isOfWord(c rune) bool {
 		return false
 	}
 	return c == '_' || unicode.IsLetter(c) || unicode.IsDigit(c) || unicode.IsMark(c)
-}
-
-// isName reports whether the word between before and behind is a member's name: before a colon or an equals
-// sign and, on the same line, its value; or, in quotes, one of a list.
-func isName(before, behind string) bool {
-	const quotes = "\"'“”„«»＂"
-	quoted := strings.TrimRight(before, quotes) != before
-	rest := strings.TrimLeft(strings.TrimPrefix(behind, "&quot;"), "\\`*´"+quotes)
-	rest = strings.TrimLeft(rest, " \t\r\n")
-	c, size := utf8.DecodeRuneInString(rest)
-	switch c {
-	case ':', '：', '=':
-		value := strings.TrimLeft(rest[size:], " \t")
-		return quoted || value != "" && !strings.ContainsAny(value[:1], "\r\n`")
-	case ',', ']':
-		return quoted
-	}
-	return false
 }
