@@ -134,6 +134,10 @@ func (d decoder) number(text string) (any, error) {
 		if err != nil || exponent > MaxExponent || exponent < -MaxExponent {
 			return nil, d.refuse(len(text), fmt.Sprintf("the exponent of a number is beyond ±%d", MaxExponent))
 		}
+		// Readers of JSON would take it for infinite, or for an error. No number without an exponent is so large.
+		if _, err := strconv.ParseFloat(text, 64); err != nil {
+			return nil, d.refuse(len(text), "a number is beyond ±1.8e308, the largest that a double can hold")
+		}
 	}
 	return json.Number(text), nil
 }

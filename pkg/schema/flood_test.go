@@ -1,7 +1,6 @@
 package schema_test
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 
@@ -11,72 +10,33 @@ import (
 const floodable = `{"type":"array","items":{"$ref":"#/$defs/p"},"$defs":{"p":{"type":"object","additionalProperties":false,"required":["id"],
 	"properties":{"id":{"type":"integer"},"note":{"type":["string","null"]},"any":{},"none":false,"deep":{"type":"array","items":{"type":"boolean"}}}}}}`
 
-func spareNone(any, bool) bool { return false }
-
-func TestAFloodOfFaultsIsSeenAndItsFirstAreThoseOfTheValidation(t *testing.T) {
+// There may be a fault for each value of a large answer: the search ends, and says so.
+func TestOfAFloodOfFaultsTheFirstAreTold(t *testing.T) {
 	t.Parallel()
 	s := mustCompile(t, floodable)
-	for _, item := range []string{`{"id":"x"}`, `{}`, `{"id":1,"x":0}`, `{"id":1,"note":1}`, `{"id":null,"deep":[true]}`, `1`, `{"id":1,"deep":[1]}`, `{"id":1,"deep":{}}`} {
-		value, err := schema.Decode([]byte("[" + strings.Repeat(item+",", 50) + item + "]"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		want := map[string]bool{}
-		for _, v := range s.Validate(value) {
-			want[v.String()] = true
-		}
-		got := s.Flood(value, 50, spareNone)
-		if len(got) != 52 || got[51].Rule != "more" || len(want) != 51 {
-			t.Errorf("%s: %d faults, validation has %d: %v", item, len(got), len(want), got)
-			continue
-		}
-		for _, v := range got[:51] {
-			if !want[v.String()] {
-				t.Errorf("%s: %s is not in %v", item, v, want)
+	for item, want := range map[string]string{
+		`{"id":"x"}`: `/0/id: must be an integer, got "x"`, `{}`: "/0/id: is required, but missing", `1`: "/0: must be an object, got 1",
+		`{"id":1,"x":0}`: "/0/x: is not a known property: leave it out, got 0", `{"id":1,"deep":[1]}`: "/0/deep/0: must be a boolean, got 1",
+	} {
+		for n, more := range map[int]string{64: "", 65: "and 1 more", 1000: "and 936 more", 1001: "and more than 937 more", 9000: "and more than 937 more"} {
+			got := s.Validate(mustDecode(t, "["+strings.Repeat(item+",", n-1)+item+"]"))
+			if got[0].String() != want {
+				t.Errorf("%s: %s", item, got[0])
+			}
+			if last := got[len(got)-1]; more != "" && (last.Rule != "more" || last.Message != more) || more == "" && last.Rule == "more" {
+				t.Errorf("%d of %s: %s", n, item, last)
 			}
 		}
-		if got := s.Flood(value, 51, spareNone); got != nil {
-			t.Errorf("%s: 51 faults are no flood over 51: %v", item, got)
-		}
 	}
 }
 
-func TestWhatSatisfiesASchemaOrMightIsNoFlood(t *testing.T) {
+func TestWhatIsSparedIsKeptAndDoesNotCount(t *testing.T) {
 	t.Parallel()
-	for source, item := range map[string]string{
-		floodable: `{"id":1.0,"note":null,"any":[{}],"deep":[true,false]}`,
-		`{"items":{"properties":{"a":true},"patternProperties":{"^x":{}},"additionalProperties":false}}`: `{"x1":1,"x2":2}`,
-		`{"items":[{"type":"string"}]}`:                              `"a"`,
-		`{"items":{"anyOf":[{"type":"string"},{"type":"integer"}]}}`: `1`,
-		`{"items":{"type":["number","object"]}}`:                     `1.5`,
-	} {
-		text := "[" + item + "]"
-		s := mustCompile(t, source)
-		value, err := schema.Decode([]byte(text))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := s.Validate(value); got != nil {
-			t.Fatalf("the test is wrong: %v", got)
-		}
-		if got := s.Flood(value, 0, spareNone); got != nil {
-			t.Errorf("%s: %v", item, got)
-		}
-	}
-}
-
-func TestWhatIsSparedIsNoFault(t *testing.T) {
-	t.Parallel()
-	value, err := schema.Decode([]byte(`[{"id":"1","x":2}]`))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var asked []string
-	got := mustCompile(t, floodable).Flood(value, 0, func(v any, unknown bool) bool {
-		asked = append(asked, fmt.Sprintf("%v %t", v, unknown))
-		return true
-	})
-	if got != nil || strings.Join(asked, " ") != "1 false 2 true" {
-		t.Errorf("%v, asked %q", got, asked)
+	value := mustDecode(t, "["+strings.Repeat(`{"id":"1"},`, 5000)+`{"id":1,"x":2}]`)
+	r := mustCompile(t, floodable).Check(value, func(f schema.Fault) bool { return f.Rule == "type" && f.Value == "1" })
+	rules := map[string]int{}
+	r.Each(func(f schema.Fault) { rules[f.Rule]++ })
+	if r.IsCut() || r.Satisfied() || rules["type"] != 5000 || rules["additionalProperties"] != 1 {
+		t.Errorf("cut %t, %v", r.IsCut(), rules)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net/url"
 	"regexp"
 	"slices"
 	"strconv"
@@ -62,12 +61,11 @@ type linter struct {
 
 type reference struct{ from, to string }
 
-// lint refuses what would be loaded from elsewhere, be ignored in silence, or never end. The error joins
-// all faults.
-func lint(document any) (dialect, error) {
-	d, err := dialectOf(document)
-	if err != nil {
-		return d, err
+// lint refuses what would be loaded from elsewhere, be ignored in silence, or never end. anchors are the pointers that
+// local ids name. The error joins all faults.
+func lint(document any) (d dialect, anchors map[string]string, err error) {
+	if d, err = dialectOf(document); err != nil {
+		return d, nil, err
 	}
 	l := &linter{document: document, dialect: d, seen: map[string]bool{}, anchors: map[string]string{}, same: map[string][]string{}}
 	l.schema("", document)
@@ -79,7 +77,7 @@ func lint(document any) (dialect, error) {
 		l.faults = l.meta()
 	}
 	slices.SortStableFunc(l.faults, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-	return d, errors.Join(l.faults...)
+	return d, l.anchors, errors.Join(l.faults...)
 }
 
 func (l *linter) fault(pointer, format string, args ...any) {
@@ -218,10 +216,7 @@ func (l *linter) id(pointer, at string, value any) {
 func (l *linter) resolve() {
 	for i := 0; i < len(l.refs); i++ {
 		r := l.refs[i]
-		to, err := url.PathUnescape(r.to)
-		if anchor, ok := l.anchors[to]; ok {
-			to = anchor
-		}
+		to, err := target("#"+r.to, l.anchors)
 		node, found := Lookup(l.document, to)
 		if err != nil || !found {
 			l.fault(AppendPointer(r.from, "$ref"), "the reference %s leads nowhere", Render("#"+r.to))

@@ -9,14 +9,18 @@ import (
 
 // The meta-schemas come with gojsonschema: these addresses are never fetched. Compiled once, they never change.
 var (
-	meta4 = sync.OnceValues(func() (*gojsonschema.Schema, error) { return metaSchema("draft-04") })
-	meta6 = sync.OnceValues(func() (*gojsonschema.Schema, error) { return metaSchema("draft-06") })
-	meta7 = sync.OnceValues(func() (*gojsonschema.Schema, error) { return metaSchema("draft-07") })
+	meta4 = sync.OnceValues(func() (*Schema, error) { return metaSchema("draft-04") })
+	meta6 = sync.OnceValues(func() (*Schema, error) { return metaSchema("draft-06") })
+	meta7 = sync.OnceValues(func() (*Schema, error) { return metaSchema("draft-07") })
 )
 
-func metaSchema(draft string) (*gojsonschema.Schema, error) {
+func metaSchema(draft string) (*Schema, error) {
 	installFormats()
-	return gojsonschema.NewSchema(gojsonschema.NewReferenceLoader("http://json-schema.org/" + draft + "/schema#"))
+	document, err := gojsonschema.NewReferenceLoader("http://json-schema.org/" + draft + "/schema#").LoadJSON()
+	if err != nil {
+		return nil, fmt.Errorf("read the meta-schema: %w", err)
+	}
+	return &Schema{root: build(document, nil)}, nil
 }
 
 // meta checks the schema itself, which gives faults their pointers; gojsonschema's own do not have them.
@@ -28,11 +32,10 @@ func (l *linter) meta() []error {
 	case gojsonschema.Draft6:
 		load = meta6
 	}
-	compiled, err := load()
+	own, err := load()
 	if err != nil {
 		return []error{fmt.Errorf("compile the meta-schema of %s: %w", l.dialect.name, err)}
 	}
-	own := &Schema{compiled: compiled}
 	faults := violationsAsFaults("", own.Validate(l.document))
 	// The meta-schemas of these drafts do not look into $defs.
 	for _, pointer := range l.defs {

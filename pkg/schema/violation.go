@@ -3,6 +3,8 @@ package schema
 import (
 	"fmt"
 	"math/big"
+	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 )
@@ -18,8 +20,8 @@ type Violation struct {
 	Message string
 	// Got is a short JSON rendering of the value, at most MaxGot bytes; "" for a missing property.
 	Got string
-	// Rule is the keyword that is violated; "internal": the value could not be checked; "more": there are
-	// more violations.
+	// Rule is the keyword that is violated; "internal": the value could not be checked; "steps": to
+	// check it takes too long; "more": there are more violations.
 	Rule string
 }
 
@@ -35,95 +37,102 @@ func (v Violation) String() string {
 	return v.Pointer + ": " + text
 }
 
-func (at located) violation() Violation {
-	rule, message := at.say()
+func (f Fault) violation() Violation {
+	message := f.say()
 	if len(message) > maxMessage {
 		message = strings.ToValidUTF8(message[:maxMessage-len(cut)], "") + cut
 	}
-	v := Violation{Pointer: at.pointer, Message: message, Got: Render(at.Value()), Rule: rule}
-	if rule == "required" || rule == "dependencies" {
+	v := Violation{Pointer: f.Pointer(), Message: message, Got: Render(f.Value), Rule: f.Rule}
+	if f.Rule == "required" || f.Rule == "dependencies" {
 		v.Got = ""
 	}
 	return v
 }
 
-// say translates an error's type into keyword and words.
-func (at located) say() (rule, message string) {
-	d := at.Details()
-	switch at.Type() {
+// say puts the rule into words.
+func (f Fault) say() string {
+	switch f.Rule {
 	case "required":
-		return "required", "is required, but missing"
-	case "missing_dependency":
-		return "dependencies", "is required beside another property, but missing"
-	case "additional_property_not_allowed":
-		return "additionalProperties", "is not a known property: leave it out"
-	case "invalid_property_name":
-		return "propertyNames", "is not an allowed name of a property"
-	case "invalid_type":
-		return "type", "must be " + typeNames(fmt.Sprint(d["expected"]))
+		return "is required, but missing"
+	case "dependencies":
+		return "is required beside another property, but missing"
+	case "additionalProperties":
+		return "is not a known property: leave it out"
+	case "propertyNames":
+		return "is not an allowed name of a property"
+	case "type":
+		return "must be " + typeNames(f.node.typeNames)
 	case "enum":
-		return "enum", fmt.Sprintf("must be one of %v", d["allowed"])
+		return "must be one of " + f.node.enum.words
 	case "const":
-		return "const", fmt.Sprintf("must be %v", d["allowed"])
-	case "number_any_of":
-		return "anyOf", "must have at least one of the allowed forms; what else is said of it is about the nearest one"
-	case "number_one_of":
-		return "oneOf", "must have exactly one of the allowed forms"
-	case "number_not":
-		return "not", "has a form that is not allowed"
-	case "false":
-		return "false", "is not allowed here"
-	case "internal":
-		return "internal", "the value can not be checked: " + fmt.Sprint(d["error"])
-	}
-	if rule, message = at.saySize(); rule == "" {
-		return at.Type(), at.Description()
-	}
-	return rule, message
-}
-
-func (at located) saySize() (rule, message string) {
-	d := at.Details()
-	switch at.Type() {
-	case "string_gte":
-		return "minLength", fmt.Sprintf("must have at least %s, has %d", count(d["min"], "character"), length(at.Value()))
-	case "string_lte":
-		return "maxLength", fmt.Sprintf("must have at most %s, has %d", count(d["max"], "character"), length(at.Value()))
+		return "must be " + f.node.fixed.words
+	case "anyOf":
+		return "must have at least one of the allowed forms; what else is said of it is about the nearest one"
+	case "oneOf":
+		return "must have exactly one of the allowed forms"
+	case "not":
+		return "has a form that is not allowed"
+	case "steps":
+		return "does not satisfy the schema, which has too many alternatives to say where"
 	case "pattern":
-		return "pattern", fmt.Sprintf("must match the pattern %v", d["pattern"])
+		return "must match the pattern " + f.node.pattern.String()
 	case "format":
-		return "format", fmt.Sprintf("must be a valid %v", d["format"])
-	case "number_gte":
-		return "minimum", "must be at least " + number(d["min"])
-	case "number_gt":
-		return "exclusiveMinimum", "must be greater than " + number(d["min"])
-	case "number_lte":
-		return "maximum", "must be at most " + number(d["max"])
-	case "number_lt":
-		return "exclusiveMaximum", "must be less than " + number(d["max"])
-	case "multiple_of":
-		return "multipleOf", "must be a multiple of " + number(d["multiple"])
-	case "array_min_items":
-		return "minItems", fmt.Sprintf("must have at least %s, has %d", count(d["min"], "item"), length(at.Value()))
-	case "array_max_items":
-		return "maxItems", fmt.Sprintf("must have at most %s, has %d", count(d["max"], "item"), length(at.Value()))
-	case "unique":
-		return "uniqueItems", fmt.Sprintf("must have no equal items: those at %v and %v are", d["i"], d["j"])
+		return "must be a valid " + f.node.format
 	case "contains":
-		return "contains", "must have at least one item of the demanded form"
-	case "array_no_additional_items":
-		return "additionalItems", "has more items than are allowed"
-	case "array_min_properties":
-		return "minProperties", fmt.Sprintf("must have at least %s, has %d", count(d["min"], "property"), length(at.Value()))
-	case "array_max_properties":
-		return "maxProperties", fmt.Sprintf("must have at most %s, has %d", count(d["max"], "property"), length(at.Value()))
+		return "must have at least one item of the demanded form"
+	case "additionalItems":
+		return "has more items than are allowed"
+	case "uniqueItems":
+		items, _ := f.Value.([]any)
+		i, j, _, _ := twins(items)
+		return fmt.Sprintf("must have no equal items: those at %d and %d are", i, j)
 	}
-	return "", ""
+	if message := f.sayBound(); message != "" {
+		return message
+	}
+	return "is not allowed here"
 }
 
-// typeNames makes "string" a string, "[string,null]" a string or null.
-func typeNames(expected string) string {
-	names := strings.Split(strings.Trim(expected, "[]"), ",")
+func (f Fault) sayBound() string {
+	n := f.node
+	switch f.Rule {
+	case "minLength":
+		return tooFew(n.length.least, "character", f.Value)
+	case "maxLength":
+		return tooMany(n.length.most, "character", f.Value)
+	case "minItems":
+		return tooFew(n.items.least, "item", f.Value)
+	case "maxItems":
+		return tooMany(n.items.most, "item", f.Value)
+	case "minProperties":
+		return tooFew(n.members.least, "property", f.Value)
+	case "maxProperties":
+		return tooMany(n.members.most, "property", f.Value)
+	case "minimum":
+		return "must be at least " + number(n.minimum.exact)
+	case "exclusiveMinimum":
+		return "must be greater than " + number(n.above.exact)
+	case "maximum":
+		return "must be at most " + number(n.maximum.exact)
+	case "exclusiveMaximum":
+		return "must be less than " + number(n.below.exact)
+	case "multipleOf":
+		return "must be a multiple of " + number(n.multipleOf)
+	}
+	return ""
+}
+
+func tooFew(least int, noun string, value any) string {
+	return fmt.Sprintf("must have at least %s, has %d", count(least, noun), length(value))
+}
+
+func tooMany(most int, noun string, value any) string {
+	return fmt.Sprintf("must have at most %s, has %d", count(most, noun), length(value))
+}
+
+// typeNames makes string and null a string or null.
+func typeNames(types []string) string {
+	names := slices.Clone(types)
 	for i, name := range names {
 		switch name {
 		case "null":
@@ -139,16 +148,15 @@ func typeNames(expected string) string {
 	return names[0]
 }
 
-func count(n any, noun string) string {
-	text := fmt.Sprint(n)
+func count(n int, noun string) string {
 	switch {
-	case text == "1":
+	case n == 1:
 	case strings.HasSuffix(noun, "y"):
 		noun = strings.TrimSuffix(noun, "y") + "ies"
 	default:
 		noun += "s"
 	}
-	return text + " " + noun
+	return strconv.Itoa(n) + " " + noun
 }
 
 func length(value any) int {
@@ -163,14 +171,10 @@ func length(value any) int {
 	return 0
 }
 
-func number(bound any) string {
-	f, ok := bound.(*big.Float)
-	switch {
-	case !ok:
-		return fmt.Sprint(bound)
-	case f.IsInt() && f.MantExp(nil) < 128:
+func number(bound *big.Rat) string {
+	f := new(big.Float).SetRat(bound)
+	if f.IsInt() && f.MantExp(nil) < 128 {
 		return f.Text('f', 0)
-	default:
-		return f.Text('g', 15)
 	}
+	return f.Text('g', 15)
 }

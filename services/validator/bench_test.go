@@ -49,18 +49,18 @@ func BenchmarkAValidAnswer(b *testing.B) {
 // BenchmarkHostileAnswers shows that a verdict takes time in proportion to the answer: ns/byte is the same for
 // a quarter of a megabyte and for a whole one. Work that grows faster than the text would show as four times.
 func BenchmarkHostileAnswers(b *testing.B) {
-	t := taskOf(b, hostileSchema)
-	t.Output.MaxBytes = 4 * mostHostile
-	large := hostile(mostHostile)
-	for _, name := range slices.Sorted(maps.Keys(large)) {
-		for size, content := range map[string]string{"256K": hostile(mostHostile / 4)[name], "1M": large[name]} {
-			b.Run(strings.ReplaceAll(name, " ", "_")+"/"+size, func(b *testing.B) {
-				answer := &job.Answer{Content: content, FinishReason: finishStop}
-				for b.Loop() {
-					Judge(t, nil, answer)
-				}
-				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(content)), "ns/byte")
-			})
+	tasks, large, small := hostileTasks(b), hostile(mostHostile), hostile(mostHostile/4)
+	for _, kind := range []string{"object", "tree"} {
+		for _, name := range slices.Sorted(maps.Keys(large)) {
+			for size, content := range map[string]string{"256K": small[name], "1M": large[name]} {
+				b.Run(kind+"/"+strings.ReplaceAll(name, " ", "_")+"/"+size, func(b *testing.B) {
+					answer := &job.Answer{Content: content, FinishReason: finishStop}
+					for b.Loop() {
+						Judge(tasks[kind], nil, answer)
+					}
+					b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(content)), "ns/byte")
+				})
+			}
 		}
 	}
 }

@@ -273,7 +273,7 @@ func TestEqualValuesAreEqualHoweverTheyAreWritten(t *testing.T) {
 		{`9e-1`, `0.9`, true},
 		{`-0`, `0`, true},
 		{`1`, `1.0`, true},
-		{`1E400`, `1e400`, true},
+		{`1E300`, `1e300`, true},
 		{`{"a":1,"b":[null,true]}`, `{"b":[null,true],"a":1.0}`, true},
 		{`0.9`, `0.91`, false},
 		{`1`, `"1"`, false},

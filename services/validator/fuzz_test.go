@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"spillway/pkg/schema"
+	"spillway/pkg/task"
 )
 
 func seed(f *testing.F) {
@@ -133,34 +134,45 @@ func letters(text string) string {
 }
 
 // Whatever a model says, there is a verdict, an output satisfies the schema, it has nothing that the answer has
-// not, and an answer that is strict JSON is judged by that alone.
+// not, and an answer that is strict JSON is judged by that alone. Of the schemas one has forms that refer to itself.
 func FuzzJudge(f *testing.F) {
 	seed(f)
-	source := compile(f, onboarding)
-	tk := taskOf(f, onboarding)
-	tk.Output.AdditionalProperties, tk.Output.Coerce = "drop", true
+	for _, answer := range hostileTrees(1) {
+		f.Add(answer)
+	}
+	tasks := []*task.Task{taskOf(f, onboarding), taskOf(f, treeSchema)}
+	for _, tk := range tasks {
+		tk.Output.AdditionalProperties, tk.Output.Coerce = "drop", true
+	}
 	f.Fuzz(func(t *testing.T, text string) {
-		started := time.Now()
-		v := judged(t, tk, text)
-		if took := time.Since(started); took > 3*time.Second {
-			t.Fatalf("%v for %d bytes", took, len(text))
-		}
-		if v.Outcome == "" || (v.Output == nil) == (v.Outcome == Valid || v.Outcome == Extracted || v.Outcome == Repaired) {
-			t.Fatalf("%q: %+v", text, v)
-		}
-		strict, err := schema.Decode([]byte(text))
-		if err == nil && source.Validate(strict) == nil && v.Outcome != Valid {
-			t.Fatalf("%q is valid, and was called %s", text, v.Outcome)
-		}
-		if v.Output == nil {
-			return
-		}
-		value, err := schema.Decode(v.Output)
-		if err != nil || source.Validate(value) != nil {
-			t.Fatalf("%q was taken as %s", text, v.Output)
-		}
-		if foreign := foreignTo(text, value); foreign != "" {
-			t.Fatalf("%q has no %q, its output %s has", text, foreign, v.Output)
+		for _, tk := range tasks {
+			judgedRight(t, tk, text)
 		}
 	})
+}
+
+func judgedRight(t *testing.T, tk *task.Task, text string) {
+	t.Helper()
+	started := time.Now()
+	v := judged(t, tk, text)
+	if took := time.Since(started); took > 3*time.Second {
+		t.Fatalf("%v for %d bytes", took, len(text))
+	}
+	if v.Outcome == "" || (v.Output == nil) == (v.Outcome == Valid || v.Outcome == Extracted || v.Outcome == Repaired) {
+		t.Fatalf("%q: %+v", text, v)
+	}
+	strict, err := schema.Decode([]byte(text))
+	if err == nil && tk.OutputSchema.Validate(strict) == nil && v.Outcome != Valid {
+		t.Fatalf("%q is valid, and was called %s", text, v.Outcome)
+	}
+	if v.Output == nil {
+		return
+	}
+	value, err := schema.Decode(v.Output)
+	if err != nil || tk.OutputSchema.Validate(value) != nil {
+		t.Fatalf("%q was taken as %s", text, v.Output)
+	}
+	if foreign := foreignTo(text, value); foreign != "" {
+		t.Fatalf("%q has no %q, its output %s has", text, foreign, v.Output)
+	}
 }

@@ -68,9 +68,36 @@ func hostile(size int) map[string]string {
 		"lists at fault":          strings.Repeat("["+strings.Repeat("1,", size/120)+"1]\n", 60),
 		"one key again and again": "{" + fill(`"a":1,`) + `"a":1}`,
 	}
+	maps.Copy(answers, hostileTrees(size))
 	maps.Copy(answers, hostileThoughts(fill))
 	maps.Copy(answers, hostileSurroundings(fill))
 	return answers
+}
+
+// treeSchema is a union that refers to itself, which doubles the work of who judges each of its forms anew, with each level.
+const treeSchema = `{"$ref":"#/$defs/node","$defs":{"node":{"oneOf":[
+	{"type":"object","required":["kind"],"properties":{"kind":{"const":"section"},"parts":{"type":"array","items":{"$ref":"#/$defs/node"}}}},
+	{"type":"object","required":["kind"],"properties":{"kind":{"const":"list"},"parts":{"type":"array","items":{"$ref":"#/$defs/node"}}}},
+	{"anyOf":[{"type":"object","required":["score"],"properties":{"score":{"type":"number"},"parts":{"items":{"$ref":"#/$defs/node"}}}},{"type":"array","items":{"$ref":"#/$defs/node"},"minItems":1}]}]}}}`
+
+// hostileTrees are answers to treeSchema, as deep as JSON may be.
+func hostileTrees(size int) map[string]string {
+	const levels = 60
+	of := func(leaf string) string {
+		return strings.Repeat(`{"kind":"section","parts":[`, levels) + leaf + strings.Repeat(`]}`, levels)
+	}
+	wide := func(leaf string) string { return of(strings.Repeat(leaf+",", size/(len(leaf)+1)) + leaf) }
+	tree := of(hostileAnswer)
+	return map[string]string{
+		"a wide tree":           wide(hostileAnswer),
+		"a tree at fault":       wide(`{"kind":"table"}`),
+		"a tree of no scores":   wide(`{"score":"a"}`),
+		"a tree with a null":    wide(`{"score":0.5,"parts":[null]}`),
+		"trees":                 "[" + strings.Repeat(tree+",", size/(len(tree)+1)) + tree + "]",
+		"trees at fault":        "[" + strings.Repeat(of("1")+",", size/(len(tree)+1)) + tree + "]",
+		"forms of a tree":       wide(`{"kind":"section","kind ":"list","score":1}`),
+		"a tree of empty lists": wide(`[]`),
+	}
 }
 
 // hostileThoughts are those whose marks were made to hurt.
@@ -149,10 +176,11 @@ const (
 	hostileSchema = `{"type":"object","properties":{"score":{"type":"number","maximum":1},"note":{"enum":["note","not"]}},"required":["score"]}`
 )
 
-// hostileTasks differ in what is done with an answer: searched for an object or an array, or for thoughts alone.
-func hostileTasks(t *testing.T) map[string]*task.Task {
+// hostileTasks differ in what is done with an answer: searched for an object or an array, judged by forms, or searched
+// for thoughts alone.
+func hostileTasks(t testing.TB) map[string]*task.Task {
 	t.Helper()
-	tasks := map[string]*task.Task{"object": taskOf(t, hostileSchema), "list": taskOf(t, list), "text": taskOf(t, "")}
+	tasks := map[string]*task.Task{"object": taskOf(t, hostileSchema), "list": taskOf(t, list), "tree": taskOf(t, treeSchema), "text": taskOf(t, "")}
 	for _, tk := range tasks {
 		tk.Output.MaxBytes = 4 * mostHostile
 		tk.Output.AdditionalProperties, tk.Output.Coerce = "drop", true
@@ -164,11 +192,17 @@ func hostileTasks(t *testing.T) map[string]*task.Task {
 // allocated is how much memory a verdict takes in all, short-lived or not.
 func allocated(t *testing.T, tk *task.Task, answer string) (v Verdict, bytes uint64) {
 	t.Helper()
+	bytes = allocates(func() { v = judged(t, tk, answer) })
+	return v, bytes
+}
+
+// allocates is how much memory do takes in all.
+func allocates(do func()) uint64 {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	v = judged(t, tk, answer)
+	do()
 	runtime.ReadMemStats(&after)
-	return v, after.TotalAlloc - before.TotalAlloc
+	return after.TotalAlloc - before.TotalAlloc
 }
 
 // It runs alone: the memory of the whole process is measured. Work that grows faster than the answer shows in its
@@ -198,41 +232,76 @@ func TestHostileAnswersGetAVerdictInBoundedTimeAndMemory(t *testing.T) {
 	}
 }
 
-// The largest texts that are still repaired, of the kinds that cost jsonrepair most. Without our own reader
-// before it, 16 KB of unclosed quotes take longer than 20 s.
-func TestARepairTakesBoundedTime(t *testing.T) {
+// What is repaired is told from what is not by its length and its members, not by its length alone.
+func TestALongTextOfFewMembersIsRepaired(t *testing.T) {
 	t.Parallel()
-	fill := func(s string) string { return strings.Repeat(s, (maxRepairBytes-64)/len(s)) }
-	for name, text := range map[string]string{
-		"members":         "{" + distinctMembers() + "}",
+	long := strings.Repeat("a word ", 8<<10)
+	for text, want := range map[string]bool{
+		`{'a':'` + long + `',}`:                                         true,
+		`{'a':'` + long + long + `',}`:                                  false,
+		"{" + distinctMembers(4<<10, ":1,\n") + "}":                     true,
+		"{" + strings.Repeat(`'a':1,`, 10<<10) + "'a':1}":               false,
+		"[" + strings.Repeat("{'a':1}\n", 8<<10) + "{'a':1}]":           false,
+		`{'a':[` + strings.Repeat("'"+long[:500]+"',", 100) + `'end']}`: true,
+	} {
+		if c, _ := mend(text, nil); (c != nil) != want {
+			t.Errorf("%d bytes, %.20s: repaired %t", len(text), text, c != nil)
+		}
+	}
+}
+
+// repairable are texts of about size bytes of the kinds that cost jsonrepair most.
+func repairable(size int) map[string]string {
+	fill := func(s string) string { return strings.Repeat(s, (size-64)/len(s)) }
+	return map[string]string{
+		"members":         "{" + distinctMembers(size, ":1,\n") + "}",
+		"quoted members":  "{" + strings.ReplaceAll(distinctMembers(size*3/4, "':1, "), "k", "'k") + "}",
+		"one key":         "{" + fill(`'a':1,`) + "'a':1}",
 		"items":           "[" + fill("1,") + "]",
 		"lines":           "[" + fill("1,\n") + "]",
 		"nested":          fill("[[[[[[[[]]]]]]]]"),
 		"empty strings":   "[" + fill("'',") + "]",
 		"strings":         "[" + fill(`'a',`) + "]",
+		"objects":         "[" + fill(`{'a':1},`) + "{'a':1}]",
+		"objects, lines":  "[" + fill("{a:1}\n") + "{a:1}]",
+		"no members":      "[" + fill("{}\n") + "{}]",
+		"lists":           "[" + fill("[1,],") + "[1]]",
 		"one long string": `['` + fill("a") + "']",
 		"line breaks":     "['" + fill("\n") + "']",
 		"escapes":         "['" + fill(`\n`) + "']",
 		"comments":        "[1" + fill("/**/") + "]",
-		"inner quotes":    `{"a":"` + strings.Repeat(`x" "y `, 15) + strings.Repeat("z", maxRepairBytes-128) + `",}`,
+		"inner quotes":    `{"a":"` + strings.Repeat(`x" "y `, 15) + strings.Repeat("z", size-128) + `",}`,
 		"unclosed quotes": "[" + fill(`"a `) + "]",
 		"one quote less":  "[" + fill(`"a",`) + `"b]`,
 		"backslashes":     `{"a":"` + fill(`\\`) + `",}`,
 		"paths":           `{"a":'` + fill(`C:\\a `) + `',}`,
-	} {
-		started := time.Now()
-		mend(text, nil)
-		// Measured: at most 0.2 s.
-		if took := time.Since(started); took > 10*time.Second {
-			t.Errorf("%s: %v for %d bytes", name, took, len(text))
-		}
+		"constants":       "[" + fill("True,") + "None]",
+		"blanks":          "[1" + fill("\u00a0") + ",]",
 	}
 }
 
-func distinctMembers() string {
+// The largest texts that are still repaired. Without our own reader before it, 16 KB of unclosed quotes take longer
+// than 20 s. It runs alone: the memory of the whole process is measured, which does not depend on the machine.
+func TestARepairTakesBoundedTimeAndMemory(t *testing.T) {
+	most := uint64(0)
+	for size := maxRepairBytes / 64; size <= maxRepairBytes; size += size / 4 {
+		for name, text := range repairable(size) {
+			started := time.Now()
+			bytes := allocates(func() { mend(text, nil) })
+			most = max(most, bytes)
+			// Measured: at most 0.1 s and 61 MB.
+			if took := time.Since(started); took > 10*time.Second || bytes > 100<<20 {
+				t.Errorf("%s: %v and %d MB for %d bytes", name, took, bytes>>20, len(text))
+			}
+		}
+	}
+	t.Logf("at most %d MB", most>>20)
+}
+
+func distinctMembers(size int, end string) string {
 	var b strings.Builder
-	for i := 0; b.Len() < maxRepairBytes-64; i++ {
-		b.WriteString("k" + string(rune('a'+i%26)) + string(rune('a'+i/26%26)) + string(rune('a'+i/676%26)) + ":1,\n")
+	for i := 0; b.Len() < size-64; i++ {
+		b.WriteString("k" + string(rune('a'+i%26)) + string(rune('a'+i/26%26)) + string(rune('a'+i/676%26)) + end)
 	}
 	return b.String()
 }

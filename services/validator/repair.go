@@ -11,9 +11,18 @@ import (
 	"spillway/pkg/task"
 )
 
-// maxRepairBytes bounds what is repaired: jsonrepair copies its output with each member (64 KiB of nothing
-// but short members: 0.2 s).
-const maxRepairBytes = 64 << 10
+// Bounds of what is repaired. jsonrepair copies its output, up to three times, with each member or item, so beside the
+// length its product with their number is bounded: 64 KiB with 600 commas, colons and braces, 16 KiB with 2,500. Beyond it,
+// 64 KiB of nothing but short members take 2 s and 1.7 GB.
+const (
+	maxRepairBytes = 64 << 10
+	maxRepairWork  = 40 << 20
+)
+
+func isRepairable(text string) bool {
+	parts := strings.Count(text, ",") + strings.Count(text, ":") + strings.Count(text, "{")
+	return len(text) <= maxRepairBytes && parts*len(text) <= maxRepairWork
+}
 
 // repair wins the value of a piece of text that is nearly JSON, if two readers that know nothing of each
 // other find the same one, and if it satisfies the schema as it is.
@@ -37,7 +46,7 @@ func repair(t *task.Task, text string, choices []string, syntax error) (c *candi
 
 // mend returns the value that both readers see in text, or nil.
 func mend(text string, choices []string) (*candidate, *reader) {
-	if len(text) > maxRepairBytes {
+	if !isRepairable(text) {
 		return nil, nil
 	}
 	value, r, ok := read(text, choices)

@@ -11,7 +11,10 @@ import (
 	"spillway/pkg/task"
 )
 
-const drop = "drop"
+const (
+	drop       = "drop"
+	additional = "additionalProperties"
+)
 
 // Bounds of shaping: a pass changes all that the schema complained of, which uncovers at most what it did not look
 // at before; a longer text is no number that anybody wrote on purpose; of many changes the first are told.
@@ -19,14 +22,11 @@ const (
 	maxPasses       = 4
 	maxCoercedBytes = 32
 	maxNotes        = 64
+	maxStatus       = 128
 )
 
-// maxNodes bounds the values that an answer is made of. The schema library takes 1 KB for each that is at fault, so
-// it does not see an answer of which more than maxFaults are, in a way that the task does not shape.
-const (
-	maxNodes  = 200_000
-	maxFaults = 1000
-)
+// maxNodes bounds the values that an answer is made of.
+const maxNodes = 200_000
 
 func tooManyNodes() []schema.Violation {
 	return []schema.Violation{{Rule: ruleSize, Message: fmt.Sprintf("has more than %d values", maxNodes)}}
@@ -72,31 +72,31 @@ func (c *candidate) shapedTo(s *schema.Schema, o *task.Output) []schema.Violatio
 	if len(c.text) > maxNodes && nodes(c.value, maxNodes) > maxNodes {
 		return tooManyNodes()
 	}
-	if len(c.text) > maxFaults {
-		if faults := s.Flood(c.value, maxFaults, func(value any, unknown bool) bool { return isShaped(o, value, unknown) }); faults != nil {
-			return faults
-		}
-	}
-	report := s.Check(c.value)
+	report := s.Check(c.value, func(f schema.Fault) bool { return isShaped(o, f) })
 	faults := report.Violations()
 	var notes []string
 	for pass := 0; !report.Satisfied(); pass++ {
-		made := shape(o, c.value, report)
-		if made == nil || pass == maxPasses {
+		if report.IsCut() || pass == maxPasses {
+			return faults
+		}
+		made := shape(o, c.value, &report)
+		if made == nil {
 			return faults
 		}
 		notes = append(notes, made...)
-		report = s.Check(c.value)
+		report = s.Check(c.value, func(f schema.Fault) bool { return isShaped(o, f) })
 	}
 	c.changed = c.changed || notes != nil
 	c.notes = append(c.notes, told(notes)...)
 	return nil
 }
 
-// isShaped reports whether the task may allow a change of a value, or of an unknown property.
-func isShaped(o *task.Output, value any, unknown bool) bool {
-	_, isText := value.(string)
-	return value == nil && o.OptionalNull == drop || unknown && o.AdditionalProperties == drop || isText && !unknown && o.Coerce
+// isShaped reports whether the task may allow a change that mends the fault. Of a form that the value may have been
+// meant as, or not, nothing is mended: it would be a choice between two answers.
+func isShaped(o *task.Output, f schema.Fault) bool {
+	_, isText := f.Value.(string)
+	return !f.InBranch && (f.Value == nil && o.OptionalNull == drop || f.Rule == additional && o.AdditionalProperties == drop ||
+		isText && f.Rule == "type" && o.Coerce)
 }
 
 // told are the notes of a verdict, of which there may be one for each value of a large answer.
@@ -109,9 +109,9 @@ func told(notes []string) []string {
 
 // shape changes value, in place, where a fault asks for a change that the task allows. It only ever looks at
 // what the schema complained of: an additional property that the schema allows stays, so does a null.
-func shape(o *task.Output, value any, report schema.Report) (notes []string) {
+func shape(o *task.Output, value any, report *schema.Report) (notes []string) {
 	report.Each(func(fault schema.Fault) {
-		if note := shapeAt(o, value, fault); note != "" {
+		if note := shapeAt(o, value, report, fault); note != "" {
 			notes = append(notes, note)
 		}
 	})
@@ -119,12 +119,8 @@ func shape(o *task.Output, value any, report schema.Report) (notes []string) {
 	return notes
 }
 
-func shapeAt(o *task.Output, value any, fault schema.Fault) (note string) {
-	text, isText := fault.Value().(string)
-	isNull := fault.Value() == nil && o.OptionalNull == drop
-	isExtra := fault.IsAdditional() && o.AdditionalProperties == drop
-	isSpelled := isText && fault.IsType() && o.Coerce
-	if !isNull && !isExtra && !isSpelled {
+func shapeAt(o *task.Output, value any, report *schema.Report, fault schema.Fault) (note string) {
+	if !isShaped(o, fault) {
 		return "" // before the pointer is made: there may be a fault for each value of a large answer
 	}
 	pointer := fault.Pointer()
@@ -132,17 +128,32 @@ func shapeAt(o *task.Output, value any, fault schema.Fault) (note string) {
 		return ""
 	}
 	switch {
-	case isNull && remove(value, pointer):
+	case fault.Value == nil && o.OptionalNull == drop:
 		// Was the property required, the next pass says so, and the answer is judged as it came.
-		return "dropped the null of " + pointer
-	case isExtra && remove(value, pointer):
-		return "dropped " + pointer
-	case isSpelled:
+		if remove(value, pointer) {
+			return "dropped the null of " + pointer
+		}
+	case fault.Rule == additional:
+		if isSurplus(report, fault, pointer) && remove(value, pointer) {
+			return "dropped " + pointer
+		}
+	default:
+		text, _ := fault.Value.(string)
 		if coerced := coerce(text); coerced != nil && replace(value, pointer, coerced) {
 			return fmt.Sprintf("took %q at %s for %v", text, pointer, coerced)
 		}
 	}
 	return ""
+}
+
+// isSurplus reports whether an additional property may be left out: no branch of the schema knows it, nor one by
+// nearly the same name, and it does not say that the answer is none. A long text is an explanation.
+func isSurplus(report *schema.Report, fault schema.Fault, pointer string) bool {
+	name := pointer[strings.LastIndexByte(pointer, '/')+1:]
+	if text, ok := fault.Value.(string); ok && len(text) <= maxStatus && takesBack(text) {
+		return false
+	}
+	return !takesBack(name) && report.IsForeign(fault)
 }
 
 // coerce returns the number or boolean that text spells as JSON would, or nil. Exponents are left alone:

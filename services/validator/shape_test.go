@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 )
 
 const nested = `{"type":"object","additionalProperties":false,"required":["items"],"properties":{
@@ -128,21 +129,54 @@ func TestATextThatIsOfTheRightTypeIsNotTakenForANumber(t *testing.T) {
 	}
 }
 
-// More than half of the values are at fault in a way that the task does not shape: the schema library would take
-// 40 MB for the words.
+// Many values are at fault in a way that the task does not shape: the words for all of them would take 100 MB.
 func TestAnAnswerFullOfFaultsIsRefusedAtLittleCost(t *testing.T) {
+	const size = 64 << 10
 	item := `{"type":"array","items":` + analysis + `}`
+	of := func(item string) string { return `{"type":"array","items":` + item + `}` }
+	items := func(item string) string { return "[" + strings.Repeat(item+",", size/(len(item)+1)) + item + "]" }
 	for name, row := range map[string]struct{ schema, answer, first string }{
-		"items of a wrong type": {item, "[" + strings.Repeat("1,", 32<<10) + "1]", "/0: must be an object, got 1"},
-		"missing properties":    {item, "[" + strings.Repeat("{},", 21<<10) + "{}]", "/0/sentiment: is required, but missing"},
-		"unknown properties":    {item, "[" + strings.Repeat(`{"a":1},`, 8<<10) + "{}]", "/0/sentiment: is required, but missing"},
-		"strings that are none": {analysis, strings.Replace(goodAnalysis, `"card"`, strings.Repeat("1,", 32<<10)+"1", 1), "/topics/0: must be a string, got 1"},
+		"items of a wrong type": {item, items("1"), "/0: must be an object, got 1"},
+		"missing properties":    {item, items("{}"), "/0/confidence: is required, but missing"},
+		"unknown properties":    {item, items(`{"a":1}`), "/0/a: is not a known property: leave it out, got 1"},
+		"strings that are none": {analysis, strings.Replace(goodAnalysis, `"card"`, strings.Repeat("1,", 32<<10)+"1", 1), "/topics: must have at most 10 items, has 32769, got [1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,…"},
+		"anyOf":                 {of(`{"anyOf":[{"type":"string"},{"type":"object"},{"type":"null"}]}`), items("1"), "/0: must have at least one of the allowed forms; what else is said of it is about the nearest one, got 1"},
+		"oneOf":                 {of(`{"oneOf":[{"required":["a"]},{"required":["b","c"]}]}`), items("{}"), "/0: must have exactly one of the allowed forms, got {}"},
+		"oneOf, more than one":  {of(`{"oneOf":[{"type":"string"},{"type":"number"},{"minimum":0}]}`), items("1"), "/0: must have exactly one of the allowed forms, got 1"},
+		"anyOf within anyOf":    {of(`{"anyOf":[{"anyOf":[{"type":"string"},{"anyOf":[{"const":2},{"enum":[3]}]}]},{"type":"null"}]}`), items("1"), "/0: must have at least one of the allowed forms; what else is said of it is about the nearest one, got 1"},
+		"minimum":               {of(`{"minimum":5}`), items("1"), "/0: must be at least 5, got 1"},
+		"multipleOf":            {of(`{"multipleOf":0.7}`), items("1"), "/0: must be a multiple of 0.7, got 1"},
+		"enum":                  {of(`{"enum":["a",2]}`), items("1"), `/0: must be one of "a", 2, got 1`},
+		"not":                   {of(`{"not":{"type":"number"}}`), items("1"), "/0: has a form that is not allowed, got 1"},
+		"allOf":                 {of(`{"allOf":[{"minimum":5},{"type":"string"}]}`), items("1"), "/0: must be at least 5, got 1"},
+		"propertyNames":         {of(`{"propertyNames":{"pattern":"^b"}}`), items(`{"a":1}`), `/0/a: is not an allowed name of a property, got {"a":1}`},
+		"uniqueItems":           {of(`{"uniqueItems":true}`), items("[1,1]"), "/0: must have no equal items: those at 0 and 1 are, got [1,1]"},
+		"patternProperties":     {of(`{"patternProperties":{"^a":{"type":"string"}}}`), items(`{"a":1}`), "/0/a: must be a string, got 1"},
+		"contains":              {of(`{"contains":{"const":2}}`), items("[1,1]"), "/0: must have at least one item of the demanded form, got [1,1]"},
+		"dependencies":          {of(`{"dependencies":{"a":["b"]}}`), items(`{"a":1}`), "/0/b: is required beside another property, but missing"},
+		"if":                    {of(`{"if":{"minimum":0},"then":{"type":"string"}}`), items("1"), "/0: must be a string, got 1"},
+		"formats":               {of(`{"format":"email"}`), items(`"a"`), `/0: must be a valid email, got "a"`},
+		"patterns":              {of(`{"pattern":"^b"}`), items(`"a"`), `/0: must match the pattern ^b, got "a"`},
+		"additionalItems":       {of(`{"items":[true],"additionalItems":false}`), items("[1,1]"), "/0: has more items than are allowed, got [1,1]"},
+		"many of one object":    {`{"additionalProperties":{"minLength":2}}`, "{" + distinct(size) + "}", `/k0: must have at least 2 characters, has 1, got "v"`},
 	} {
 		tk := taskOf(t, row.schema)
 		tk.Output.MaxBytes = 1 << 20
+		started := time.Now()
 		v, bytes := allocated(t, tk, row.answer)
+		// Measured: at most 15 ms and 4 MB.
+		t.Logf("%s: %v, %d KB", name, time.Since(started), bytes>>10)
 		if v.Outcome != Invalid || v.Faults[0].String() != row.first || bytes > 10<<20 {
-			t.Errorf("%s: %s, %.1v, %d KB", name, v.Outcome, v.Faults, bytes>>10)
+			t.Errorf("%s: %s, %.1q, %d KB", name, v.Outcome, v.Faults[0], bytes>>10)
 		}
 	}
+}
+
+// distinct are members, each with a name of its own.
+func distinct(size int) string {
+	var b strings.Builder
+	for i := 0; b.Len() < size; i++ {
+		fmt.Fprintf(&b, `"k%d":"v",`, i)
+	}
+	return strings.TrimSuffix(b.String(), ",")
 }
