@@ -3,6 +3,7 @@ package partial
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -25,15 +26,19 @@ type Shape struct {
 	rest    *Shape
 }
 
-// maxShapes bounds how many places of a value are told apart; beyond it all strings are shown whole.
-const maxShapes = 4096
+// Bounds of what is told apart: places of a value, and the nodes that are looked at for them. Beyond them all strings
+// are shown whole.
+const (
+	maxShapes = 4096
+	maxLooks  = 1_000_000
+)
 
 // ShapeOf reads a decoded JSON schema.
 func ShapeOf(document any) *Shape {
 	whole := &Shape{whole: true}
 	whole.other, whole.rest = whole, whole
-	b := &shaper{document: document, known: map[string]*Shape{}, whole: whole}
-	return b.shape([]any{document})
+	b := &shaper{document: document, known: map[string]*Shape{}, whole: whole, strings: map[uintptr]bool{}, choices: map[uintptr][]string{}}
+	return b.shape(part{may: []any{document}, must: []any{document}})
 }
 
 func (s *Shape) isWhole() bool { return s != nil && s.whole }
@@ -70,19 +75,30 @@ func (s *Shape) item(i int) *Shape {
 type shaper struct {
 	document any
 	known    map[string]*Shape
+	looks    int
 	whole    *Shape // whole all the way down
+	// strings and choices are what mayBeString and choicesOf have found: many references may lead to one node.
+	strings map[uintptr]bool
+	choices map[uintptr][]string
 }
 
-// shape is that of a value to which all the nodes apply, or may.
-func (b *shaper) shape(nodes []any) *Shape {
-	all, certain := b.close(nodes)
+// part is a value and the nodes that speak of it: all of must apply to it, those of may in some branch, for some names
+// or to one of several items. must is part of may.
+type part struct{ may, must []any }
+
+func (b *shaper) shape(p part) *Shape {
+	if len(b.known) >= maxShapes || b.looks > maxLooks {
+		return b.whole
+	}
+	all, certain := b.close(p.may, true)
+	must, _ := b.close(p.must, false)
 	switch {
-	case !certain || len(b.known) >= maxShapes:
+	case !certain:
 		return b.whole
 	case len(all) == 0:
 		return nil
 	}
-	key := keyOf(all)
+	key := keyOf(all) + keyOf(must)
 	if s, ok := b.known[key]; ok {
 		return s
 	}
@@ -95,16 +111,18 @@ func (b *shaper) shape(nodes []any) *Shape {
 		}
 		s.whole = s.whole || isBound(n)
 	}
-	s.whole = s.whole || slices.ContainsFunc(nodes, func(n any) bool { return !b.mayBeString(n, 0) })
-	if one := slices.DeleteFunc(slices.Clone(nodes), func(n any) bool { return object(n) == nil }); len(one) == 1 {
-		s.choices = b.choicesOf(one[0], 0)
+	s.whole = s.whole || slices.ContainsFunc(p.may, func(n any) bool { return !b.mayBeString(n) })
+	for _, n := range p.must {
+		if s.choices == nil {
+			s.choices = b.choicesOf(n)
+		}
 	}
-	b.inner(s, all)
+	b.inner(s, all, must)
 	return s
 }
 
 // inner finds the shapes of a value's parts.
-func (b *shaper) inner(s *Shape, all []map[string]any) {
+func (b *shaper) inner(s *Shape, all, must []map[string]any) {
 	s.members = map[string]*Shape{}
 	first := 0
 	for _, n := range all {
@@ -114,50 +132,58 @@ func (b *shaper) inner(s *Shape, all []map[string]any) {
 		list, _ := n["items"].([]any)
 		first = max(first, len(list))
 	}
-	for name := range s.members {
-		s.members[name] = b.shape(partsOf(all, func(n map[string]any) []any { return memberOf(n, name) }))
+	parts := func(of func(map[string]any) part) *Shape {
+		var p part
+		for _, n := range all {
+			p.may = append(p.may, of(n).may...)
+		}
+		for _, n := range must {
+			p.must = append(p.must, of(n).must...)
+		}
+		b.looks += len(all) + len(must)
+		return b.shape(p)
 	}
-	s.other = b.shape(partsOf(all, otherOf))
+	for _, name := range slices.Sorted(maps.Keys(s.members)) {
+		s.members[name] = parts(func(n map[string]any) part { return memberOf(n, name) })
+	}
+	s.other = parts(otherOf)
 	s.items = make([]*Shape, first)
 	for i := range s.items {
-		s.items[i] = b.shape(partsOf(all, func(n map[string]any) []any { return itemOf(n, i) }))
+		s.items[i] = parts(func(n map[string]any) part { return itemOf(n, i) })
 	}
-	s.rest = b.shape(partsOf(all, func(n map[string]any) []any { return itemOf(n, first) }))
+	s.rest = parts(func(n map[string]any) part { return itemOf(n, first) })
 }
 
-func partsOf(all []map[string]any, of func(map[string]any) []any) (parts []any) {
-	for _, n := range all {
-		parts = append(parts, of(n)...)
-	}
-	return parts
-}
-
-func memberOf(n map[string]any, name string) []any {
+func memberOf(n map[string]any, name string) part {
 	if p, ok := object(n["properties"])[name]; ok {
-		return append(values(n["patternProperties"]), p)
+		return part{may: append(values(n["patternProperties"]), p), must: []any{p}}
 	}
 	return otherOf(n)
 }
 
-func otherOf(n map[string]any) []any {
-	return append(values(n["patternProperties"]), n["additionalProperties"])
-}
-
-func itemOf(n map[string]any, i int) []any {
-	parts := []any{n["contains"]}
-	list, ok := n["items"].([]any)
-	switch {
-	case !ok:
-		return append(parts, n["items"])
-	case i < len(list):
-		return append(parts, list[i])
+// otherOf: which names a pattern takes, and so takes from additionalProperties, is not looked at.
+func otherOf(n map[string]any) part {
+	patterns := values(n["patternProperties"])
+	if additional := n["additionalProperties"]; patterns == nil {
+		return part{may: []any{additional}, must: []any{additional}}
 	}
-	return append(parts, n["additionalItems"])
+	return part{may: append(patterns, n["additionalProperties"])}
 }
 
-// close adds what applies to the same value by reference or branch. certain is false when a reference leads
-// nowhere that is known.
-func (b *shaper) close(nodes []any) (all []map[string]any, certain bool) {
+// itemOf: what contains demands is demanded of one item, nobody knows of which.
+func itemOf(n map[string]any, i int) part {
+	node := n["items"]
+	if list, ok := node.([]any); ok && i < len(list) {
+		node = list[i]
+	} else if ok {
+		node = n["additionalItems"]
+	}
+	return part{may: []any{n["contains"], node}, must: []any{node}}
+}
+
+// close adds what applies to the same value by reference or, if asked, in some branch. certain is false when a
+// reference leads nowhere that is known.
+func (b *shaper) close(nodes []any, branches bool) (all []map[string]any, certain bool) {
 	seen := map[uintptr]bool{}
 	for len(nodes) > 0 {
 		n := object(nodes[0])
@@ -166,15 +192,22 @@ func (b *shaper) close(nodes []any) (all []map[string]any, certain bool) {
 			continue
 		}
 		seen[identity(n)] = true
-		all = append(all, n)
+		b.looks++
 		if _, ok := n["$ref"]; ok {
 			target, ok := b.target(n)
 			if !ok {
 				return nil, false
 			}
 			nodes = append(nodes, target)
+		} else {
+			all = append(all, n)
 		}
-		for _, word := range []string{"allOf", "anyOf", "oneOf"} {
+		list, _ := n["allOf"].([]any)
+		nodes = append(nodes, list...)
+		if !branches {
+			continue
+		}
+		for _, word := range []string{"anyOf", "oneOf"} {
 			list, _ := n[word].([]any)
 			nodes = append(nodes, list...)
 		}
@@ -215,17 +248,23 @@ func isClosed(n map[string]any) bool {
 	})
 }
 
-// maxBranches bounds how deep branches and references are followed for a type.
-const maxBranches = 32
-
 // mayBeString reports whether the node, and what it refers to, takes strings: what is no string in the end may
 // be written as one and turned into a number.
-func (b *shaper) mayBeString(node any, depth int) bool {
+func (b *shaper) mayBeString(node any) bool {
 	n := object(node)
-	if n == nil || depth > maxBranches {
+	if n == nil {
 		return true
 	}
-	may := func(inner any) bool { return b.mayBeString(inner, depth+1) }
+	may, known := b.strings[identity(n)]
+	if !known {
+		b.strings[identity(n)] = true // what refers to itself says nothing more
+		may = b.takesStrings(n)
+		b.strings[identity(n)] = may
+	}
+	return may
+}
+
+func (b *shaper) takesStrings(n map[string]any) bool {
 	switch t := n["type"].(type) {
 	case string:
 		if t != "string" {
@@ -236,17 +275,17 @@ func (b *shaper) mayBeString(node any, depth int) bool {
 			return false
 		}
 	}
-	if target, ok := b.target(n); ok && !may(target) {
+	if target, ok := b.target(n); ok && !b.mayBeString(target) {
 		return false
 	}
 	all, _ := n["allOf"].([]any)
 	for _, inner := range all {
-		if !may(inner) {
+		if !b.mayBeString(inner) {
 			return false
 		}
 	}
 	for _, word := range []string{"anyOf", "oneOf"} {
-		if list, ok := n[word].([]any); ok && !slices.ContainsFunc(list, may) {
+		if list, ok := n[word].([]any); ok && !slices.ContainsFunc(list, b.mayBeString) {
 			return false
 		}
 	}
@@ -254,11 +293,21 @@ func (b *shaper) mayBeString(node any, depth int) bool {
 }
 
 // choicesOf returns the strings among which the node, or what it refers to, leaves the choice; nil: it does not.
-func (b *shaper) choicesOf(node any, depth int) []string {
+func (b *shaper) choicesOf(node any) []string {
 	n := object(node)
-	if n == nil || depth > maxBranches {
+	if n == nil {
 		return nil
 	}
+	choices, known := b.choices[identity(n)]
+	if !known {
+		b.choices[identity(n)] = nil
+		choices = b.choicesIn(n)
+		b.choices[identity(n)] = choices
+	}
+	return choices
+}
+
+func (b *shaper) choicesIn(n map[string]any) []string {
 	list, ok := n["enum"].([]any)
 	if one, is := n["const"]; is {
 		list, ok = []any{one}, true
@@ -277,7 +326,7 @@ func (b *shaper) choicesOf(node any, depth int) []string {
 		all = append(slices.Clone(all), target)
 	}
 	for _, inner := range all {
-		if choices := b.choicesOf(inner, depth+1); choices != nil {
+		if choices := b.choicesOf(inner); choices != nil {
 			return choices
 		}
 	}

@@ -2,10 +2,12 @@ package partial_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"spillway/pkg/partial"
 )
@@ -93,6 +95,21 @@ func TestEachPlaceHasItsOwnShape(t *testing.T) {
 		{`{"properties":{"k":{"anyOf":[{"type":"string"},{"const":"ab"}]}}}`, `{"k":"abc","t":"y"}`, `{"k":"abc","t":"y"}`},
 		{`{"items":{"enum":["ab",1]}}`, `["ab",1,"1","ab"]`, `["ab",1]`},
 		{`{"properties":{"v":{"const":["ab"]}}}`, `{"v":["a`, `{"v":[]}`},
+		// What holds of some items, names or branches is no choice of a part that it may not hold of.
+		{`{"properties":{"l":{"contains":{"enum":["a"]}}}}`, `{"l":["b","a"],"z":1}`, `{"l":["b","a"],"z":1}`},
+		{`{"properties":{"l":{"items":{"enum":["a"]},"contains":{"enum":["a","b"]}}}}`, `{"l":["b","a"],"z":1}`, `{"l":[]}`},
+		{`{"patternProperties":{"^x-":{"enum":["a"]}}}`, `{"note":"hello","z":1}`, `{"note":"hello","z":1}`},
+		{`{"patternProperties":{"^x-":{}},"additionalProperties":{"enum":["a"]}}`, `{"x-a":"hello","z":1}`, `{"x-a":"hello","z":1}`},
+		{`{"properties":{"k":{"enum":["a"]}},"patternProperties":{"^x-":{"enum":["b"]}}}`, `{"k":"b","z":1}`, `{}`},
+		{`{"additionalProperties":{"enum":["a"]}}`, `{"k":"b","z":1}`, `{}`},
+		{`{"additionalItems":{"enum":["a"]}}`, `["b",1]`, `["b",1]`},
+		{`{"items":[{}],"additionalItems":{"enum":["a"]}}`, `["b","b",1]`, `["b"]`},
+		{`{"anyOf":[{"properties":{"k":{"enum":["a"]}}},{"required":["z"]}]}`, `{"k":"b","z":1}`, `{"k":"b","z":1}`},
+		{`{"not":{"properties":{"k":{"enum":["a"]}}}}`, `{"k":"b","z":1}`, `{"k":"b","z":1}`},
+		{`{"if":{"properties":{"k":{"const":"a"}}},"then":{"required":["z"]}}`, `{"k":"b","z":1}`, `{"k":"b","z":1}`},
+		{`{"dependencies":{"z":{"properties":{"k":{"const":"a"}}}}}`, `{"k":"b","y":1}`, `{"k":"b","y":1}`},
+		{`{"allOf":[{"properties":{"k":{"enum":["a"]}}},{"$ref":"#/definitions/z"}],"definitions":{"z":{"properties":{"z":{"enum":["c"]}}}}}`, `{"k":"a","z":"d","y":1}`, `{"k":"a"}`},
+		{`{"allOf":[{"properties":{"k":{"enum":["a"]}}},{"properties":{"k":{"type":"string"}}}]}`, `{"k":"b","z":1}`, `{}`},
 		{
 			`{"definitions":{"n":{"properties":{"next":{"$ref":"#/definitions/n"},"k":{"const":"ab"},"t":{"type":"string"}}}},"$ref":"#/definitions/n"}`,
 			`{"next":{"next":{"t":"fr","k":"a`, `{"next":{"next":{"t":"fr"}}}`,
@@ -168,5 +185,29 @@ func TestAHugeSchemaIsReadInBoundedTime(t *testing.T) {
 	r.Add([]byte(`{"x":{"x":"a`))
 	if got := string(r.Value()); got != `{"x":{"x":"a"}}` && got != `{"x":{}}` {
 		t.Errorf("it shows %s", got)
+	}
+}
+
+// Of these each level refers to the next twice, or to sets of others.
+func TestASchemaOfManyReferencesIsReadInBoundedTime(t *testing.T) {
+	t.Parallel()
+	const levels = 60
+	for _, of := range []string{
+		`{"allOf":[%,%]}`, `{"anyOf":[%,%]}`, `{"properties":{"a":%,"b":%}}`, `{"items":%,"contains":%}`, `{"anyOf":[{"properties":{"a":%}},{"properties":{"a":%,"b":%}}]}`,
+		`{"oneOf":[{"items":%},%]}`,
+	} {
+		var b strings.Builder
+		b.WriteString(`{"$ref":"#/definitions/0","definitions":{`)
+		for i := range levels {
+			fmt.Fprintf(&b, `"%d":%s,`, i, strings.ReplaceAll(of, "%", fmt.Sprintf(`{"$ref":"#/definitions/%d"}`, i+1)))
+		}
+		fmt.Fprintf(&b, `"%d":{"enum":["ab"]}}}`, levels)
+		started := time.Now()
+		if shapeOf(t, b.String()) == nil {
+			t.Errorf("%s: all strings grow", of)
+		}
+		if took := time.Since(started); took > 10*time.Second {
+			t.Errorf("%s: %v", of, took)
+		}
 	}
 }
