@@ -7,7 +7,7 @@
 //
 // Owns: answers that are not JSON, or have something around it (thought.go, prose.go: what is said; pieces.go,
 // extract.go: what is meant; doubt.go, announce.go, vocabulary.go: what may stand around it); that are nearly JSON (repair.go,
-// read.go, quote.go); that the schema demands otherwise (shape.go, rules.go); that are told to the model
+// read.go, quote.go); that the schema demands otherwise (shape.go, surplus.go, rules.go); that are told to the model
 // (correct.go); that were cut at the limit (truncate.go); refusals and empty answers (judge.go).
 //
 // Never: guesses. What was cut is not completed; of two answers none is chosen; a repair that adds, drops or
@@ -36,6 +36,13 @@
 //   - Behind the value only what says nothing may stand, of a closed list as well (doubt.go): what closes, one stop,
 //     tokens that end an answer, a few courtesies. Anything else may take the value back, or announce more.
 //   - Values are compared as values: 0.9 is 0.90, and the order of members means nothing.
+//
+// What the task allows to be dropped or coerced is changed under these (shape.go, surplus.go):
+//
+//   - Of a value that has none of several forms nothing is changed, unless its type, or a choice it names, leaves one
+//     form alone: what mends it for one form chooses between two answers.
+//   - A property is dropped only if no branch of the schema knows it, however its name is spelled, and neither its name
+//     nor its text says that the answer is none: urgency beside Urgency, draft, "status":"example".
 //
 // An answer that is a text loses its thoughts alone, and only where they stand on lines of their own: elsewhere a mark
 // may be what the text is about, and the answer is invalid. A mark in a span or block of code is text.

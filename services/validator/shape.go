@@ -22,7 +22,6 @@ const (
 	maxPasses       = 4
 	maxCoercedBytes = 32
 	maxNotes        = 64
-	maxStatus       = 128
 )
 
 // maxNodes bounds the values that an answer is made of.
@@ -144,16 +143,6 @@ func shapeAt(o *task.Output, value any, report *schema.Report, fault schema.Faul
 		}
 	}
 	return ""
-}
-
-// isSurplus reports whether an additional property may be left out: no branch of the schema knows it, nor one by
-// nearly the same name, and it does not say that the answer is none. A long text is an explanation.
-func isSurplus(report *schema.Report, fault schema.Fault, pointer string) bool {
-	name := pointer[strings.LastIndexByte(pointer, '/')+1:]
-	if text, ok := fault.Value.(string); ok && len(text) <= maxStatus && takesBack(text) {
-		return false
-	}
-	return !takesBack(name) && report.IsForeign(fault)
 }
 
 // coerce returns the number or boolean that text spells as JSON would, or nil. Exponents are left alone:
