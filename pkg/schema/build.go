@@ -16,13 +16,26 @@ import (
 type builder struct {
 	document any
 	anchors  map[string]string
-	// nodes are by pointer.
+	// nodes are by pointer; open are those that are being made.
 	nodes map[string]*node
+	open  map[*node]bool
+	// ways is in how many ways the nodes below the one that is being made are led to, ending at it one by one.
+	ways map[*node]int
+	sum  int
+	// recursive: a node leads back to itself. branching: some hold for one value.
+	recursive, branching bool
 }
 
-func build(document any, anchors map[string]string) *node {
-	b := &builder{document: document, anchors: anchors, nodes: map[string]*node{}}
-	return b.node("", document)
+// maxWays bounds the ways through a schema on which gojsonschema walks.
+const maxWays = 10_000
+
+// build makes the root. isBounded reports whether a walk that remembers nothing comes to an end soon. Forms that refer
+// to themselves it would visit as often as two to the power of the value's depth, and likewise definitions that lead
+// to others twice.
+func build(document any, anchors map[string]string) (root *node, isBounded bool) {
+	b := &builder{document: document, anchors: anchors, nodes: map[string]*node{}, open: map[*node]bool{}, ways: map[*node]int{}}
+	root = b.node("", document)
+	return root, b.sum < maxWays && !(b.recursive && b.branching)
 }
 
 // target is the pointer that a reference means.
@@ -45,10 +58,19 @@ func (b *builder) node(pointer string, raw any) *node {
 	}
 	if n, built := b.nodes[pointer]; built {
 		n.shared = true
+		b.recursive = b.recursive || b.open[n]
+		b.sum = min(b.sum+b.ways[n], maxWays)
 		return n
 	}
 	n := &node{never: raw == false, length: unlimited(), items: unlimited(), members: unlimited()}
-	b.nodes[pointer] = n
+	b.nodes[pointer], b.open[n] = n, true
+	before := b.sum
+	b.sum = 1
+	defer func() {
+		delete(b.open, n)
+		b.ways[n] = b.sum
+		b.sum = min(before+b.sum, maxWays)
+	}()
 	of := part{b, pointer, members}
 	of.values(n)
 	of.numbers(n)
@@ -207,6 +229,7 @@ func (p part) branches(n *node) {
 		n.dependencies = append(n.dependencies, d)
 	})
 	n.branching = n.allOf != nil || n.anyOf != nil || n.oneOf != nil || n.not != nil || n.condition != nil || n.dependencies != nil
+	p.branching = p.branching || n.branching || n.patterns != nil
 }
 
 // weight is how dear the node may be: one that lists choices, one of a type alone, any other.

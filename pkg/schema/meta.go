@@ -20,7 +20,8 @@ func metaSchema(draft string) (*Schema, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the meta-schema: %w", err)
 	}
-	return &Schema{root: build(document, nil)}, nil
+	root, _ := build(document, nil)
+	return &Schema{root: root}, nil
 }
 
 // meta checks the schema itself, which gives faults their pointers; gojsonschema's own do not have them.

@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+
+	"github.com/xeipuuv/gojsonschema"
 )
 
 // MaxViolations bounds what Validate returns. When there are more, a last one of the rule "more" counts them.
@@ -36,12 +38,31 @@ func (s *Schema) Check(value any, spared func(Fault) bool) (r Report) {
 			r = Report{failed: &Violation{Rule: "internal", Message: fmt.Sprintf("the value can not be checked: %v", cause)}}
 		}
 	}()
-	if (&run{}).satisfies(s.root, value) {
-		return Report{}
+	walk := &run{}
+	if walk.satisfies(s.root, value) {
+		return Report{failed: s.overruled(value, walk.steps)}
 	}
 	r.scope.root = s.root
 	r.faults, r.cut = faultsOf(s.root, value, spared)
 	return r
+}
+
+// maxLibrarySteps bounds the work of gojsonschema, which takes up to 30 µs and 1 KB for what is one step here.
+const maxLibrarySteps = 20_000
+
+// overruled is what gojsonschema has against a value in which the walk found no fault in so many steps; nil: nothing.
+func (s *Schema) overruled(value any, steps int) *Violation {
+	if s.library == nil || steps > maxLibrarySteps {
+		return nil
+	}
+	result, err := s.library.Validate(gojsonschema.NewRawLoader(value))
+	switch {
+	case err != nil:
+		return &Violation{Rule: "internal", Message: fmt.Sprintf("the value can not be checked: %v", err)}
+	case !result.Valid():
+		return &Violation{Rule: "internal", Message: "the value does not satisfy the schema: " + result.Errors()[0].String()}
+	}
+	return nil
 }
 
 // faultsOf looks for the faults of a value that has some.
