@@ -113,6 +113,7 @@ func TestTheThoughtsOfATextAreNotDelivered(t *testing.T) {
 		"Hm.\n</think>\n Dear customer ":                                        `extracted "Dear customer"`,
 		"Hm.\n \t</think> Dear customer ":                                       `extracted "Dear customer"`,
 		"One.\n<think>Hm.</think>Two.":                                          `extracted "One.\nTwo."`,
+		"One.\n<think>Hm.</think>Two.\n</think>Three.":                          `extracted "Three."`,
 		"Hm.</think> Dear customer ":                                            "invalid ",
 		"see [1, <think>Hm.</think>2]":                                          "invalid ",
 		"<think>Hm. `</think>` ends it.</think>\nHello":                         "invalid ",
