@@ -4,7 +4,7 @@
 pipeline_pid=""
 
 # start_pipeline DIR COMMAND… runs `spillway up` by the given command, with simulated models, on free ports, with store
-# and log in DIR, and waits until it says that it is ready. It sets nats_url.
+# and log in DIR, and waits until it says that it is ready. It sets nats_url and http_url.
 start_pipeline() {
   local log="$1/up.log" store="$1/store" line i
   shift
@@ -19,6 +19,7 @@ start_pipeline() {
     line="$(grep -m1 '"event":"ready"' "$log" || true)"
     if [[ -n $line ]]; then
       nats_url="$(sed -E 's/.*"nats":"([^"]+)".*/\1/' <<<"$line")"
+      http_url="$(sed -E 's/.*"http":"([^"]+)".*/\1/' <<<"$line")"
       return
     fi
     if ! kill -0 "$pipeline_pid" 2>/dev/null; then

@@ -42,6 +42,11 @@ func (r *rig) front() *front {
 // guarded opens a door that asks for keys.
 func (r *rig) guarded() *front {
 	r.t.Helper()
+	return r.frontWith(r.ring())
+}
+
+func (r *rig) ring() *apikey.Ring {
+	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	ring, err := apikey.Follow(ctx, r.conn, zerolog.Nop())
@@ -49,10 +54,22 @@ func (r *rig) guarded() *front {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(ring.Close)
-	return r.frontWith(ring)
+	return ring
 }
 
 func (r *rig) frontWith(ring *apikey.Ring) *front {
+	r.t.Helper()
+	d := r.doorWith(ring)
+	server := httptest.NewServer(doortest.Checked(r.t, d.Handler()))
+	r.t.Cleanup(func() {
+		server.Close()
+		d.Close()
+	})
+	return &front{t: r.t, r: r, door: d, base: server.URL, client: server.Client()}
+}
+
+// doorWith makes a door that pages of some origins may call. It is the caller's to close.
+func (r *rig) doorWith(ring *apikey.Ring, origins ...string) *httpdoor.Door {
 	r.t.Helper()
 	conn := brokertest.Connect(r.t, r.url)
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
@@ -61,17 +78,13 @@ func (r *rig) frontWith(ring *apikey.Ring) *front {
 		r.t.Fatal(err)
 	}
 	d, err := httpdoor.New(ctx, httpdoor.Options{
-		Conn: conn, Desk: ingest.NewDesk(conn, r.tasks, zerolog.Nop()), Tasks: r.tasks, Stages: r.stageNames(), Keys: ring, Log: zerolog.Nop(),
+		Conn: conn, Desk: ingest.NewDesk(conn, r.tasks, zerolog.Nop()), Tasks: r.tasks, Stages: r.stageNames(),
+		Keys: ring, Origins: origins, Log: zerolog.Nop(),
 	})
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	server := httptest.NewServer(doortest.Checked(r.t, d.Handler()))
-	r.t.Cleanup(func() {
-		server.Close()
-		d.Close()
-	})
-	return &front{t: r.t, r: r, door: d, base: server.URL, client: server.Client()}
+	return d
 }
 
 // with knocks with an API key.

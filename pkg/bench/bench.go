@@ -50,6 +50,8 @@ type Options struct {
 	// Provider is the command line that runs the simulated provider as a process of its own, where InFlight
 	// wants one: it says {"base_url":…,"control":…} in its first line, and serves until it is killed.
 	Provider []string
+	// without names a stage that is left out at first; "": none.
+	without string
 	// Settle is how long after the last request of a flood its steady state begins.
 	Settle time.Duration
 

@@ -26,6 +26,8 @@ type pipeline struct {
 	conn    *broker.Conn
 	running *errgroup.Group
 	end     context.CancelFunc
+	// resume starts the stage that was left out.
+	resume func() error
 }
 
 // startPipeline runs the stages and returns when they answer. simulator is where simulated models are.
@@ -41,27 +43,29 @@ func startPipeline(ctx context.Context, url, simulator string, tasks *task.Set, 
 	own, end := context.WithCancel(ctx)
 	p := &pipeline{conn: conn, end: end}
 	p.running, own = errgroup.WithContext(own)
-	if err := p.start(own, env, o.Stages); err != nil {
+	p.resume = func() error { return p.run(own, env, o.Stages, o.without) }
+	if err := p.start(own, env, o); err != nil {
 		return nil, errors.Join(err, p.stop())
 	}
 	return p, nil
 }
 
-func (p *pipeline) start(ctx context.Context, env *stage.Env, defs []stage.Definition) error {
-	if err := p.conn.Ensure(ctx, stage.Topology(defs, broker.DefaultSizing())); err != nil {
+func (p *pipeline) start(ctx context.Context, env *stage.Env, o *Options) error {
+	if err := p.conn.Ensure(ctx, stage.Topology(o.Stages, broker.DefaultSizing())); err != nil {
 		return err
 	}
 	if err := p.conn.WatchCancels(ctx); err != nil {
 		return err
 	}
-	for _, d := range defs {
-		r, err := stage.NewRunner(defs, d.Name, env, grace)
-		if err != nil {
+	for _, d := range o.Stages {
+		if d.Name == o.without {
+			continue
+		}
+		if err := p.run(ctx, env, o.Stages, d.Name); err != nil {
 			return err
 		}
-		p.running.Go(func() error { return r.Run(ctx) })
 	}
-	for {
+	for o.without != broker.Ingest { // which answers
 		_, err := p.conn.NC.Request(broker.CancelSubject("ready"), nil, time.Second)
 		if err == nil {
 			return nil
@@ -70,6 +74,17 @@ func (p *pipeline) start(ctx context.Context, env *stage.Env, defs []stage.Defin
 			return fmt.Errorf("the pipeline did not get ready: %w", err)
 		}
 	}
+	return nil
+}
+
+// run runs a stage until ctx ends.
+func (p *pipeline) run(ctx context.Context, env *stage.Env, defs []stage.Definition, name string) error {
+	r, err := stage.NewRunner(defs, name, env, grace)
+	if err != nil {
+		return err
+	}
+	p.running.Go(func() error { return r.Run(ctx) })
+	return nil
 }
 
 func (p *pipeline) stop() error {

@@ -44,8 +44,8 @@ const (
 	sampleInput  = `{"text":"?"}`
 )
 
-// benchTask loads the task, with its model at the provider's URL.
-func benchTask(provider string) (*task.Set, error) {
+// benchFiles are the task's, with its model at the provider's URL.
+func benchFiles(provider string) fstest.MapFS {
 	folder := fstest.MapFS{"models.yaml": {Data: fmt.Appendf(nil, modelsYAML, provider)}}
 	for name, text := range map[string]string{
 		"task.yaml": taskYAML, "prompt.tmpl": promptTmpl, "input.schema.json": inputSchema,
@@ -53,7 +53,12 @@ func benchTask(provider string) (*task.Set, error) {
 	} {
 		folder["tasks/"+TaskName+"/"+name] = &fstest.MapFile{Data: []byte(text)}
 	}
-	set, err := task.Load(folder, func(string) string { return "" })
+	return folder
+}
+
+// benchTask loads the task.
+func benchTask(provider string) (*task.Set, error) {
+	set, err := task.Load(benchFiles(provider), func(string) string { return "" })
 	if err != nil {
 		return nil, fmt.Errorf("load the task of the bench: %w", err)
 	}

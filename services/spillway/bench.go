@@ -15,7 +15,10 @@ import (
 // benchCmd measures.
 type benchCmd struct {
 	Speed    benchSpeedCmd    `cmd:"" default:"withargs" help:"Throughput, latency, memory and starts; what is meant where no other is named."`
+	Doors    benchDoorsCmd    `cmd:"" help:"An HTTP door under load: the time of its 202 beside a bare publish, its memory, clients that wait there."`
 	Validity benchValidityCmd `cmd:"" help:"How malformed answers become outputs, step by step, and at which price."`
+
+	DoorClients doorClientsCmd `cmd:"" hidden:""`
 }
 
 // benchSpeedCmd measures a pipeline beside a bare relay, or one of the modes.

@@ -48,8 +48,8 @@ type Door struct {
 	hub    *hub
 	rates  *rates
 	places *places
-	// bodies bounds the bytes of the requests that are on their way to JetStream.
-	bodies *semaphore.Weighted
+	// bodies bounds the bytes of the requests that are on their way to JetStream, desks how many are being stored.
+	bodies, desks *semaphore.Weighted
 	// contract reads the documents, when somebody asks for them first.
 	contract func() (*schemas.Contract, error)
 	// keyed: a key was made since, keys are asked for.
@@ -66,6 +66,13 @@ type Door struct {
 // are told to come again instead of filling the memory.
 const maxBodies = 64 << 20
 
+// Storing takes a request many times its length, and one that waits too long inside JetStream is not known to be
+// stored or not: so many are given to it at once, the others wait before it, for so long at most.
+const (
+	maxDesks = 256
+	deskWait = 5 * time.Second
+)
+
 // startTimeout bounds the subscriptions at the start; it is longer than an election.
 const startTimeout = 30 * time.Second
 
@@ -81,7 +88,8 @@ func New(ctx context.Context, o Options) (*Door, error) {
 		return nil, fmt.Errorf("open the door: %w", err)
 	}
 	d := &Door{
-		o: o, hub: h, rates: newRates(), places: newPlaces(o.Conn), bodies: semaphore.NewWeighted(maxBodies), log: o.Log,
+		o: o, hub: h, rates: newRates(), places: newPlaces(o.Conn), log: o.Log,
+		bodies: semaphore.NewWeighted(maxBodies), desks: semaphore.NewWeighted(maxDesks),
 		contract: sync.OnceValues(schemas.ReadContract),
 	}
 	d.staying, d.leave = context.WithCancelCause(context.WithoutCancel(ctx))

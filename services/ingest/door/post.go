@@ -1,10 +1,11 @@
 package door
 
 import (
+	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/base32"
 	"errors"
-	"io"
 	"mime"
 	"net/http"
 	"strings"
@@ -74,17 +75,33 @@ func (d *Door) submit(w http.ResponseWriter, r *http.Request, c *caller) (job.Re
 		size = min(r.ContentLength, size)
 	}
 	if !d.bodies.TryAcquire(size) {
-		return job.Receipt{}, nil, refuse(http.StatusServiceUnavailable, fate.DoorFull, "too many requests are being stored").retryAfter(comeAgain)
+		return job.Receipt{}, nil, crowded()
 	}
 	defer d.bodies.Release(size)
 	if s.Body, p = readBody(w, r); p != nil {
 		return job.Receipt{}, nil, p
 	}
+	if !d.desk(r.Context()) {
+		return job.Receipt{}, nil, crowded()
+	}
+	defer d.desks.Release(1)
 	receipt, m := d.o.Desk.Submit(r.Context(), s)
 	if receipt.Error != nil {
 		return receipt, nil, refused(receipt)
 	}
 	return receipt, m, nil
+}
+
+// crowded asks to come again: nothing was stored.
+func crowded() *Problem {
+	return refuse(http.StatusServiceUnavailable, fate.DoorFull, "too many requests are being stored").retryAfter(comeAgain)
+}
+
+// desk waits for a free one.
+func (d *Door) desk(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, deskWait)
+	defer cancel()
+	return d.desks.Acquire(ctx, 1) == nil
 }
 
 // isJSON also takes the types that end in +json.
@@ -116,7 +133,9 @@ func idempotent(h http.Header, tenant, name string) (string, *Problem) {
 func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *Problem) {
 	// Not all writers can set one; then the server's own timeouts hold.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, job.MaxRequestBytes))
+	var body bytes.Buffer
+	body.Grow(int(min(max(r.ContentLength, 0), job.MaxRequestBytes)) + bytes.MinRead)
+	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, job.MaxRequestBytes))
 	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		return nil, refuse(http.StatusRequestEntityTooLarge, fate.TooLarge, "the request is larger than 256 KiB, the most that any task takes").at("")
@@ -124,7 +143,7 @@ func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *Problem) {
 	if err != nil {
 		return nil, refuse(http.StatusBadRequest, fate.InvalidRequest, "the body did not arrive whole").at("")
 	}
-	return body, nil
+	return body.Bytes(), nil
 }
 
 // refused is the problem of a receipt with an error.

@@ -66,7 +66,7 @@ func (d *Door) answerWithin(w http.ResponseWriter, r *http.Request, c *caller, i
 // await returns the job with its result, or without one when wait is over or the door drains.
 func (d *Door) await(ctx context.Context, c *caller, id string, wait time.Duration) (*known, *Problem) {
 	if wait <= 0 {
-		return d.look(ctx, c, id)
+		return d.lookFirst(ctx, c, id)
 	}
 	l := d.hub.watchJob(id) // before the look: what comes in between is seen by one or the other
 	defer l.close()
@@ -74,7 +74,7 @@ func (d *Door) await(ctx context.Context, c *caller, id string, wait time.Durati
 	defer cancel()
 	defer context.AfterFunc(d.staying, cancel)() //nolint:contextcheck // the door's own life, beside the request's
 	for {
-		k, p := d.look(ctx, c, id)
+		k, p := d.lookFirst(ctx, c, id)
 		if p != nil || k.result != nil || waiting.Err() != nil {
 			return k, p
 		}

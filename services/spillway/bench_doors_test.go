@@ -1,0 +1,42 @@
+package main
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestBenchMeasuresADoor(t *testing.T) {
+	args := []string{"bench", "doors", "--rate=50", "--for=2s", "--model-latency=100ms"}
+	report := spillway(t, append(args, "--json")...).with(exitOK).one()
+	checks, accepted, bare := report["checks"].(map[string]any), report["accepted_ms"].(map[string]any), report["bare_publish_ms"].(map[string]any)
+	if checks["results"] != 100.0 || checks["calls"] != 100.0 || accepted["jobs"].(float64) != 100 || bare["jobs"].(float64) != 10 {
+		t.Errorf("%v", report)
+	}
+	if ratio := report["ratio_p99"].(float64); ratio != accepted["p99"].(float64)/bare["p99"].(float64) || report["posts_per_second"].(float64) > 60 {
+		t.Errorf("%v", report)
+	}
+	for _, at := range report["door_memory"].([]any) {
+		if at.(map[string]any)["heap_and_stack_bytes"].(float64) < 1<<20 {
+			t.Errorf("%v", report["door_memory"])
+		}
+	}
+	spillway(t, append(args, "--stopped=inference")...).with(exitOK, "100 POSTs of 30 KB", "without inference", "OF BARE PUBLISH", "after inference started", "100 results; missing 0", "paid twice 0")
+}
+
+func TestBenchLetsClientsWaitAtADoor(t *testing.T) {
+	report := spillway(t, "bench", "doors", "--clients=40", "--rate=100", "--model-latency=100ms", "--json").with(exitOK).one()
+	clients := report["clients"].(map[string]any)
+	if clients["own"] != 80.0 || clients["wrong"] != 0.0 || clients["consumers"] != 0.0 || report["stopped"] != "inference" {
+		t.Errorf("%v", report)
+	}
+}
+
+func TestBenchRefusesDoorsThatItCannotMeasure(t *testing.T) {
+	spillway(t, "bench", "doors", "--stopped=nobody").with(exitFailed, `no stage "nobody"`)
+	spillway(t, "bench", "doors", "--rate=0").with(exitFailed, "jobs are 1 to", "rate is above zero")
+	spillway(t, "bench", "doors", "--clients=1000000").with(exitFailed, "clients of each kind are at most")
+	o := spillway(t, "bench", "doors", "--timeout=1ms").with(exitFailed, "--timeout")
+	if strings.Contains(o.out, "202") {
+		t.Errorf("figures of a run that did not end: %s", o.out)
+	}
+}
