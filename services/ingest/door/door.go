@@ -49,7 +49,8 @@ type Door struct {
 	rates  *rates
 	places *places
 	// bodies bounds the bytes of the requests that are on their way to JetStream.
-	bodies *semaphore.Weighted
+	bodies      *semaphore.Weighted
+	bodyTimeout time.Duration
 	// contract reads the documents, when somebody asks for them first.
 	contract func() (*schemas.Contract, error)
 	// keyed: a key was made since, keys are asked for.
@@ -81,7 +82,8 @@ func New(ctx context.Context, o Options) (*Door, error) {
 		return nil, fmt.Errorf("open the door: %w", err)
 	}
 	d := &Door{
-		o: o, hub: h, rates: newRates(), places: newPlaces(o.Conn), bodies: semaphore.NewWeighted(maxBodies), log: o.Log,
+		o: o, hub: h, rates: newRates(), places: newPlaces(o.Conn), bodies: semaphore.NewWeighted(maxBodies),
+		bodyTimeout: bodyTimeout, log: o.Log,
 		contract: sync.OnceValues(schemas.ReadContract),
 	}
 	d.staying, d.leave = context.WithCancelCause(context.WithoutCancel(ctx))

@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"time"
 
 	"spillway/pkg/fate"
 )
@@ -21,8 +22,11 @@ func (d *Door) enter(mux *http.ServeMux) http.Handler {
 		h := w.Header()
 		h.Set("Cache-Control", "no-store")
 		h.Set("X-Content-Type-Options", "nosniff")
-		if d.IsDraining() {
-			h.Set("Connection", "close")
+		if d.IsDraining() || r.ContentLength != 0 {
+			h.Set("Connection", "close") // whoever reads the body takes it back
+		}
+		if r.ContentLength != 0 {
+			defer leaveUnread(w)
 		}
 		if p, done := d.cors(w, r); done {
 			return
@@ -36,6 +40,16 @@ func (d *Door) enter(mux *http.ServeMux) http.Handler {
 		}
 		mux.ServeHTTP(w, r)
 	})
+}
+
+// linger is how long the rest of a body that nobody reads is taken in after the answer: a client that is still
+// sending would lose the answer with the connection.
+const linger = time.Second
+
+// leaveUnread bounds the wait for such a body, which the server reads before it closes.
+func leaveUnread(w http.ResponseWriter) {
+	// Not all writers can set one; then the server's own timeouts hold.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(linger))
 }
 
 // rescue keeps a panic to the request that caused it.

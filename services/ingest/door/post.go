@@ -1,6 +1,7 @@
 package door
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/base32"
 	"errors"
@@ -61,7 +62,7 @@ func (d *Door) submit(w http.ResponseWriter, r *http.Request, c *caller) (job.Re
 		return job.Receipt{}, nil, forbidden("this API key may not submit requests for this task")
 	}
 	if d.IsDraining() {
-		return job.Receipt{}, nil, refuse(http.StatusServiceUnavailable, fate.Draining, "this process is leaving; send it again").retryAfter(time.Second)
+		return job.Receipt{}, nil, leaving()
 	}
 	if !isJSON(r.Header.Get("Content-Type")) {
 		return job.Receipt{}, nil, refuse(http.StatusUnsupportedMediaType, fate.UnsupportedMedia, "send Content-Type: application/json")
@@ -77,7 +78,7 @@ func (d *Door) submit(w http.ResponseWriter, r *http.Request, c *caller) (job.Re
 		return job.Receipt{}, nil, refuse(http.StatusServiceUnavailable, fate.DoorFull, "too many requests are being stored").retryAfter(comeAgain)
 	}
 	defer d.bodies.Release(size)
-	if s.Body, p = readBody(w, r); p != nil {
+	if s.Body, p = d.readBody(w, r); p != nil {
 		return job.Receipt{}, nil, p
 	}
 	receipt, m := d.o.Desk.Submit(r.Context(), s)
@@ -112,18 +113,29 @@ func idempotent(h http.Header, tenant, name string) (string, *Problem) {
 	return ingest.KeyedID(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:20])), nil
 }
 
-// readBody reads a request whole, and no more of it than any task takes.
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *Problem) {
+// leaving is said while the door drains.
+func leaving() *Problem {
+	return refuse(http.StatusServiceUnavailable, fate.Draining, "this process is leaving; send it again").retryAfter(time.Second)
+}
+
+// readBody reads a request whole, and no more of it than any task takes. A door that drains waits for no body.
+func (d *Door) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *Problem) {
+	c := http.NewResponseController(w)
 	// Not all writers can set one; then the server's own timeouts hold.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
+	_ = c.SetReadDeadline(time.Now().Add(d.bodyTimeout))
+	stay := context.AfterFunc(d.staying, func() { _ = c.SetReadDeadline(time.Now()) }) //nolint:contextcheck // the door's own life, beside the request's
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, job.MaxRequestBytes))
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	if !stay() {
+		return nil, leaving()
+	}
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		return nil, refuse(http.StatusRequestEntityTooLarge, fate.TooLarge, "the request is larger than 256 KiB, the most that any task takes").at("")
 	}
 	if err != nil {
 		return nil, refuse(http.StatusBadRequest, fate.InvalidRequest, "the body did not arrive whole").at("")
 	}
+	_ = c.SetReadDeadline(time.Time{}) // else it would end the wait for a result
+	w.Header().Del("Connection")
 	return body, nil
 }
 
