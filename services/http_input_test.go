@@ -70,7 +70,15 @@ func TestBadInputIsAnsweredWithAProblemThatNamesThePlace(t *testing.T) {
 		}
 	}
 	f.get("/v1/nothing").is(t, "no route", 404, fate.NoSuchRoute)
-	if p := f.must(http.MethodDelete, "/v1/jobs/x", nil); p.header.Get("Allow") != "GET" {
+	f.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	for _, path := range []string{"//v1/jobs/x", "/v1//jobs/x", "/v1/jobs/./x", "/v1/tasks/../jobs/x", "/v1/jobs/x/", "//v1/jobs/x/events"} {
+		p := f.get(path + "?token=secret")
+		p.is(t, path, 404, fate.NoSuchRoute)
+		if strings.Contains(string(p.body)+p.header.Get("Location"), "secret") {
+			t.Errorf("%s: the token is told again: %v %s", path, p.header, p.body)
+		}
+	}
+	if p := f.must(http.MethodDelete, "/v1/jobs/x", nil); p.header.Get("Allow") != "GET, HEAD" {
 		t.Errorf("Allow: %s", p.header.Get("Allow"))
 	} else {
 		p.is(t, "DELETE", 405, fate.MethodNotAllowed)

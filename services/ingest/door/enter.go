@@ -65,6 +65,12 @@ func (d *Door) rescue(w http.ResponseWriter, r *http.Request) {
 	refuse(http.StatusInternalServerError, fate.Internal, "this request cannot be handled here").final().write(w)
 }
 
+// isClean reports whether the mux takes a path as it is. Others it would redirect, with the token in a page of HTML.
+func isClean(r *http.Request) bool {
+	escaped := r.URL.EscapedPath()
+	return path.Clean(escaped) == escaped
+}
+
 // noRoute says what is wrong with an address that leads nowhere.
 func noRoute(mux *http.ServeMux, r *http.Request) *Problem {
 	var allowed []string
@@ -74,8 +80,12 @@ func noRoute(mux *http.ServeMux, r *http.Request) *Problem {
 	for _, method := range []string{http.MethodGet, http.MethodPost} {
 		other := *r
 		other.Method = method
-		if _, pattern := mux.Handler(&other); pattern != "" {
-			allowed = append(allowed, method)
+		if _, pattern := mux.Handler(&other); pattern == "" || !isClean(r) {
+			continue
+		}
+		allowed = append(allowed, method)
+		if method == http.MethodGet {
+			allowed = append(allowed, http.MethodHead)
 		}
 	}
 	if len(allowed) == 0 {
