@@ -134,6 +134,14 @@ func (c *caller) mayReadSession(session string) bool {
 	return true
 }
 
+// submitScope refuses a key that may only read, whosever the job is.
+func (c *caller) submitScope() *Problem {
+	if c.key != nil && !slices.Contains(c.key.Scopes, apikey.Submit) {
+		return forbidden("this API key may read, not submit or cancel")
+	}
+	return nil
+}
+
 // readScope refuses a key that may read nothing at all, which is no secret to its owner.
 func (c *caller) readScope() *Problem {
 	if c.key != nil && !slices.Contains(c.key.Scopes, apikey.Read) {
