@@ -64,8 +64,8 @@ func (d *Door) submit(w http.ResponseWriter, r *http.Request, c *caller) (job.Re
 	if d.IsDraining() {
 		return job.Receipt{}, nil, leaving()
 	}
-	if !isJSON(r.Header.Get("Content-Type")) {
-		return job.Receipt{}, nil, refuse(http.StatusUnsupportedMediaType, fate.UnsupportedMedia, "send Content-Type: application/json")
+	if p := written(r.Header); p != nil {
+		return job.Receipt{}, nil, p
 	}
 	if s.ID, p = idempotent(r.Header, s.Tenant, name); p != nil {
 		return job.Receipt{}, nil, p
@@ -86,6 +86,25 @@ func (d *Door) submit(w http.ResponseWriter, r *http.Request, c *caller) (job.Re
 		return receipt, nil, refused(receipt)
 	}
 	return receipt, m, nil
+}
+
+// written refuses a body that is no JSON as it is.
+func written(h http.Header) *Problem {
+	name, detail := "", ""
+	switch coding := h.Get("Content-Encoding"); {
+	case !isJSON(h.Get("Content-Type")):
+		name, detail = "Content-Type", "send Content-Type: application/json"
+	case coding != "" && !strings.EqualFold(coding, "identity"):
+		name, detail = "Content-Encoding", "send the body as it is: no Content-Encoding is taken"
+	default:
+		return nil
+	}
+	p := refuse(http.StatusUnsupportedMediaType, fate.UnsupportedMedia, detail)
+	p.Header = name
+	if name == "Content-Encoding" {
+		p.headers.Set("Accept-Encoding", "identity") // RFC 9110, 15.5.16
+	}
+	return p
 }
 
 // isJSON also takes the types that end in +json.
