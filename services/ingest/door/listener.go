@@ -26,7 +26,9 @@ type listener struct {
 	hub     *hub
 	job     string
 	session session
-	link    *listener // the next one of the same job or session; the hub's
+	// link and back are the next one and the one before of the same job or session; the hub's, as isIn.
+	link, back *listener
+	isIn       bool
 	wake    chan struct{}
 
 	mu     sync.Mutex
