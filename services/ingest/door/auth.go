@@ -29,6 +29,15 @@ func (d *Door) authenticate(r *http.Request, mayToken bool) (*caller, *Problem) 
 	if d.isOpen() {
 		return &caller{}, nil
 	}
+	c, p := d.identify(r, mayToken)
+	if p == nil {
+		p = d.seat(r, c)
+	}
+	return c, p
+}
+
+// identify finds out whose key or token was sent.
+func (d *Door) identify(r *http.Request, mayToken bool) (*caller, *Problem) {
 	secret, ok := bearer(r.Header)
 	token := r.URL.Query().Get(tokenParameter)
 	switch {
@@ -91,6 +100,17 @@ func unauthorized(detail string) *Problem {
 
 func forbidden(detail string) *Problem {
 	return refuse(http.StatusForbidden, fate.Forbidden, detail)
+}
+
+// keyID is the key that the caller has, or has a token of; "": none.
+func (c *caller) keyID() string {
+	switch {
+	case c.key != nil:
+		return c.key.ID
+	case c.grant != nil:
+		return c.grant.KeyID
+	}
+	return ""
 }
 
 // tenant is whose jobs the caller sees; bound is false where he sees all.

@@ -29,7 +29,7 @@ type listener struct {
 	// link and back are the next one and the one before of the same job or session; the hub's, as isIn.
 	link, back *listener
 	isIn       bool
-	wake    chan struct{}
+	wake       chan struct{}
 
 	mu     sync.Mutex
 	queue  []event
