@@ -123,7 +123,7 @@ func TestAWholeBodyKeepsItsConnection(t *testing.T) {
 	d, _ := w.open(w.conn)
 	served := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		rw.Header().Set("Connection", "close")
-		if _, p := d.readBody(rw, r); p != nil {
+		if _, p := d.readBody(rw, r.Body); p != nil {
 			p.write(rw)
 		}
 	}))
@@ -138,4 +138,65 @@ func TestAWholeBodyKeepsItsConnection(t *testing.T) {
 		}
 		resp.Body.Close()
 	}
+}
+
+func TestATenantThatSendsManyBodiesLeavesRoomForOthers(t *testing.T) {
+	t.Parallel()
+	w := newWire(t)
+	d, url, secret, _ := w.keyed(apikey.Spec{Name: "a", Tenant: "acme", Scopes: []apikey.Scope{apikey.Submit}})
+	post := func(secret string) (int, string) {
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, url+"/v1/tasks/toy/jobs", strings.NewReader(`{"no`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Authorization", "Bearer "+secret)
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		said, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, resp.Header.Get("Retry-After") + string(said)
+	}
+	other, k, err := apikey.Create(t.Context(), w.conn, apikey.Spec{Name: "b", Tenant: "other", Scopes: []apikey.Scope{apikey.Submit}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	brokertest.Eventually(t, 10*time.Second, "the ring knows the key", func() bool { _, err := d.o.Keys.Key(k.ID); return err == nil })
+	held := 0
+	for d.bodies.hold("acme", 1<<20) {
+		held += 1 << 20
+	}
+	if held != 16<<20 {
+		t.Errorf("a tenant may hold %d bytes", held)
+	}
+	if status, said := post(secret); status != http.StatusServiceUnavailable || !strings.HasPrefix(said, "2{") || !strings.Contains(said, `"door_full"`) {
+		t.Errorf("%d %s", status, said)
+	}
+	if status, said := post(other); status == http.StatusServiceUnavailable {
+		t.Errorf("the other tenant pays for it: %d %s", status, said)
+	}
+	d.bodies.release("acme", held)
+	if status, said := post(secret); status == http.StatusServiceUnavailable {
+		t.Errorf("it is taken no more: %d %s", status, said)
+	}
+	if d.bodies.all != 0 || len(d.bodies.share) != 0 {
+		t.Errorf("%d bytes are held by nobody: %v", d.bodies.all, d.bodies.share)
+	}
+}
+
+func TestABodyTakesWhatHasArrivedOfIt(t *testing.T) {
+	t.Parallel()
+	w := newWire(t)
+	d, served := w.open(w.conn)
+	stuck(t, served, "POST", "/v1/tasks/toy/jobs") // one byte of 1,000
+	brokertest.Eventually(t, 20*time.Second, "the byte is counted", func() bool {
+		d.bodies.mu.Lock()
+		defer d.bodies.mu.Unlock()
+		return d.bodies.all == 1
+	})
 }

@@ -13,7 +13,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/rs/zerolog"
-	"golang.org/x/sync/semaphore"
 
 	"spillway/pkg/apikey"
 	"spillway/pkg/broker"
@@ -48,8 +47,7 @@ type Door struct {
 	hub    *hub
 	rates  *rates
 	places *places
-	// bodies bounds the bytes of the requests that are on their way to JetStream.
-	bodies      *semaphore.Weighted
+	bodies *bodies
 	bodyTimeout time.Duration
 	// contract reads the documents, when somebody asks for them first.
 	contract func() (*schemas.Contract, error)
@@ -62,10 +60,6 @@ type Door struct {
 	leave   context.CancelCauseFunc
 	inside  crowd
 }
-
-// maxBodies bounds what the requests that are being stored take at once: when JetStream is slow, the others
-// are told to come again instead of filling the memory.
-const maxBodies = 64 << 20
 
 // startTimeout bounds the subscriptions at the start; it is longer than an election.
 const startTimeout = 30 * time.Second
@@ -82,7 +76,7 @@ func New(ctx context.Context, o Options) (*Door, error) {
 		return nil, fmt.Errorf("open the door: %w", err)
 	}
 	d := &Door{
-		o: o, hub: h, rates: newRates(), places: newPlaces(o.Conn), bodies: semaphore.NewWeighted(maxBodies),
+		o: o, hub: h, rates: newRates(), places: newPlaces(o.Conn), bodies: newBodies(),
 		bodyTimeout: bodyTimeout, log: o.Log,
 		contract: sync.OnceValues(schemas.ReadContract),
 	}

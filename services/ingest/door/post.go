@@ -70,15 +70,9 @@ func (d *Door) submit(w http.ResponseWriter, r *http.Request, c *caller) (job.Re
 	if s.ID, p = idempotent(r.Header, s.Tenant, name); p != nil {
 		return job.Receipt{}, nil, p
 	}
-	size := int64(job.MaxRequestBytes)
-	if r.ContentLength >= 0 {
-		size = min(r.ContentLength, size)
-	}
-	if !d.bodies.TryAcquire(size) {
-		return job.Receipt{}, nil, refuse(http.StatusServiceUnavailable, fate.DoorFull, "too many requests are being stored").retryAfter(comeAgain)
-	}
-	defer d.bodies.Release(size)
-	if s.Body, p = d.readBody(w, r); p != nil {
+	body := &arriving{Reader: http.MaxBytesReader(w, r.Body, job.MaxRequestBytes), bodies: d.bodies, tenant: s.Tenant}
+	defer body.release()
+	if s.Body, p = d.readBody(w, body); p != nil {
 		return job.Receipt{}, nil, p
 	}
 	receipt, m := d.o.Desk.Submit(r.Context(), s)
@@ -138,17 +132,20 @@ func leaving() *Problem {
 }
 
 // readBody reads a request whole, and no more of it than any task takes. A door that drains waits for no body.
-func (d *Door) readBody(w http.ResponseWriter, r *http.Request) ([]byte, *Problem) {
+func (d *Door) readBody(w http.ResponseWriter, r io.Reader) ([]byte, *Problem) {
 	c := http.NewResponseController(w)
 	// Not all writers can set one; then the server's own timeouts hold.
 	_ = c.SetReadDeadline(time.Now().Add(d.bodyTimeout))
 	stay := context.AfterFunc(d.staying, func() { _ = c.SetReadDeadline(time.Now()) }) //nolint:contextcheck // the door's own life, beside the request's
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, job.MaxRequestBytes))
+	body, err := io.ReadAll(r)
 	if !stay() {
 		return nil, leaving()
 	}
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		return nil, refuse(http.StatusRequestEntityTooLarge, fate.TooLarge, "the request is larger than 256 KiB, the most that any task takes").at("")
+	}
+	if errors.Is(err, errFull) {
+		return nil, refuse(http.StatusServiceUnavailable, fate.DoorFull, errFull.Error()).retryAfter(comeAgain)
 	}
 	if err != nil {
 		return nil, refuse(http.StatusBadRequest, fate.InvalidRequest, "the body did not arrive whole").at("")
