@@ -71,7 +71,8 @@ func ask(t *testing.T, client *http.Client, method, url, body string, headers ..
 const example = `{"input":{"text":"hello"}}`
 
 func TestUpHasADoorThatAnswersAndAsksForAKeyOnceThereIsOne(t *testing.T) {
-	o := open(t, "--http=127.0.0.1:0", "--cors-origin=https://app.example.com")
+	o := open(t, "--http=127.0.0.1:0", "--cors-origin=http://localhost:5173", "--cors-origin=*", "--public-url=https://llm.example.com")
+	o.Door = "http://" + o.HTTP + "/v1"
 	jobs := o.Door + "/tasks/analyze/jobs"
 	if code, _, said := ask(t, http.DefaultClient, "POST", jobs, example, "Prefer", "wait=20"); code != 200 || !strings.Contains(said, `"status":"succeeded"`) {
 		t.Fatalf("%d %s", code, said)
@@ -81,8 +82,10 @@ func TestUpHasADoorThatAnswersAndAsksForAKeyOnceThereIsOne(t *testing.T) {
 		status                int
 		allowed               string
 	}{
-		"a page that may":                {"POST", "Origin", "https://app.example.com", 202, "https://app.example.com"},
-		"its preflight":                  {"OPTIONS", "Origin", "https://app.example.com", 204, "https://app.example.com"},
+		"a page of this machine":         {"POST", "Origin", "http://localhost:5173", 202, "http://localhost:5173"},
+		"its preflight":                  {"OPTIONS", "Origin", "http://localhost:5173", 204, "http://localhost:5173"},
+		"a sandboxed page":               {"POST", "Origin", "null", 403, ""},
+		"the public name":                {"POST", "Host", "llm.example.com", 403, ""},
 		"a page that may not":            {"POST", "Origin", "https://evil.example", 403, ""},
 		"a name that leads here":         {"POST", "Host", "evil.example", 403, ""},
 		"the preflight of one that not":  {"OPTIONS", "Origin", "https://evil.example", 403, ""},
@@ -105,7 +108,7 @@ func TestUpHasADoorThatAnswersAndAsksForAKeyOnceThereIsOne(t *testing.T) {
 		code, _, _ := ask(t, http.DefaultClient, "POST", jobs, example)
 		return code == 401
 	})
-	if code, _, said := ask(t, http.DefaultClient, "POST", jobs, example, "Authorization", "Bearer "+secret); code != 202 {
+	if code, h, said := ask(t, http.DefaultClient, "POST", jobs, example, "Authorization", "Bearer "+secret, "Host", "llm.example.com", "Origin", "https://app.example.com"); code != 202 || h.Get("Access-Control-Allow-Origin") != "https://app.example.com" {
 		t.Errorf("%d %s", code, said)
 	}
 	if _, err := apikey.Revoke(t.Context(), conn, k.ID); err != nil {
