@@ -38,6 +38,9 @@ func (d *Door) authenticate(r *http.Request, mayToken bool) (*caller, *Problem) 
 
 // identify finds out whose key or token was sent.
 func (d *Door) identify(r *http.Request, mayToken bool) (*caller, *Problem) {
+	if d.IsLocked() {
+		return nil, unauthorized("there is no API key yet; make one: " + FirstKey)
+	}
 	secret, ok := bearer(r.Header)
 	token := r.URL.Query().Get(tokenParameter)
 	switch {
@@ -61,6 +64,12 @@ func (d *Door) isOpen() bool {
 	}
 	return d.o.Open && !d.keyed.Load()
 }
+
+// FirstKey makes the first key; `docker compose exec` and the like go before it.
+const FirstKey = "spillway key create NAME --tenant TENANT"
+
+// IsLocked reports whether nobody may come in: a key is asked for, and none is in force.
+func (d *Door) IsLocked() bool { return !d.isOpen() && d.o.Keys.Len() == 0 }
 
 func bearer(h http.Header) (secret string, ok bool) {
 	scheme, secret, _ := strings.Cut(h.Get("Authorization"), " ")

@@ -43,11 +43,11 @@ type Options struct {
 
 // Door serves the HTTP routes.
 type Door struct {
-	o      Options
-	hub    *hub
-	rates  *rates
-	places *places
-	bodies *bodies
+	o           Options
+	hub         *hub
+	rates       *rates
+	places      *places
+	bodies      *bodies
 	bodyTimeout time.Duration
 	// contract reads the documents, when somebody asks for them first.
 	contract func() (*schemas.Contract, error)
