@@ -75,12 +75,12 @@ func (f doorFlags) serve(ctx context.Context, address string, p *process, conn *
 		w.close()
 		return nil, err
 	}
-	mux.Handle("/", p.door.Handler())
+	handler := beside(ownOnly(l, mux), p.door.Handler())
 	more, scheme := append(w.more, closeDoor), "http"
 	if certificate != nil {
 		l, scheme = tls.NewListener(l, certificate), "https"
 	}
-	w = p.serveOn(l, mux)
+	w = p.serveOn(l, handler)
 	w.more, w.scheme = more, scheme
 	return w, nil
 }
@@ -92,7 +92,7 @@ func (w *webServer) serveMetrics(address string, p *process) error {
 	}
 	mux := http.NewServeMux()
 	p.metricsOn(mux)
-	w.more = append(w.more, p.serveOn(l, mux).close)
+	w.more = append(w.more, p.serveOn(l, ownOnly(l, mux)).close)
 	return nil
 }
 

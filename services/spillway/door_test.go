@@ -100,6 +100,17 @@ func TestUpHasADoorThatAnswersAndAsksForAKeyOnceThereIsOne(t *testing.T) {
 	if code, _, _ := ask(t, http.DefaultClient, "GET", "http://"+o.HTTP+"/metrics", ""); code != 200 {
 		t.Errorf("metrics on loopback: %d", code)
 	}
+	for _, path := range []string{"/metrics", "/healthz", "/readyz"} {
+		if code, _, said := ask(t, http.DefaultClient, "GET", "http://"+o.HTTP+path, "", "Host", "evil.example"); code != 403 {
+			t.Errorf("%s by another name: %d %.100s", path, code, said)
+		}
+		if code, _, said := ask(t, http.DefaultClient, "GET", "http://"+o.HTTP+path, "", "Host", "localhost:8080"); code != 200 {
+			t.Errorf("%s: %d %.100s", path, code, said)
+		}
+	}
+	if code, _, said := ask(t, http.DefaultClient, "GET", "http://"+o.HTTP+"//v1/jobs/x?token=secret", ""); code != 404 || !strings.Contains(said, `"no_such_route"`) {
+		t.Errorf("%d %s", code, said)
+	}
 	conn := brokertest.Connect(t, o.NATS)
 	secret, k, err := apikey.Create(t.Context(), conn, apikey.Spec{Name: "a", Tenant: "acme", Scopes: []apikey.Scope{apikey.Submit, apikey.Read}})
 	if err != nil {

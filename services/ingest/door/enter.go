@@ -26,7 +26,7 @@ func (d *Door) enter(mux *http.ServeMux) http.Handler {
 			h.Set("Connection", "close") // whoever reads the body takes it back
 		}
 		if r.ContentLength != 0 {
-			defer leaveUnread(w)
+			defer LeaveUnread(w)
 		}
 		if p, done := d.cors(w, r); done {
 			return
@@ -46,8 +46,8 @@ func (d *Door) enter(mux *http.ServeMux) http.Handler {
 // sending would lose the answer with the connection.
 const linger = time.Second
 
-// leaveUnread bounds the wait for such a body, which the server reads before it closes.
-func leaveUnread(w http.ResponseWriter) {
+// LeaveUnread bounds the wait for a body that nobody reads, which the server does before it closes.
+func LeaveUnread(w http.ResponseWriter) {
 	// Not all writers can set one; then the server's own timeouts hold.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(linger))
 }
