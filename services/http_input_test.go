@@ -43,6 +43,7 @@ func TestBadInputIsAnsweredWithAProblemThatNamesThePlace(t *testing.T) {
 		"too large":              {toy, `{"input":{"text":"` + strings.Repeat("x", 256<<10) + `"}}`, nil, 413, fate.TooLarge, "", 0},
 		"no content type":        {toy, good, []string{"Content-Type", ""}, 415, fate.UnsupportedMedia, "-", 0},
 		"a form":                 {toy, good, []string{"Content-Type", "", "Content-Type", "application/x-www-form-urlencoded"}, 415, fate.UnsupportedMedia, "-", 0},
+		"a body that is zipped":  {toy, "\x1f\x8b", []string{"Content-Encoding", "gzip"}, 415, fate.UnsupportedMedia, "-", 0},
 		"a key of no length":     {toy, good, []string{"Idempotency-Key", "\t"}, 400, fate.InvalidRequest, "-", 0},
 		"a key that is too long": {toy, good, []string{"Idempotency-Key", strings.Repeat("k", 256)}, 400, fate.InvalidRequest, "-", 0},
 		"a key that is not text": {toy, good, []string{"Idempotency-Key", "ключ"}, 400, fate.InvalidRequest, "-", 0},
@@ -52,6 +53,9 @@ func TestBadInputIsAnsweredWithAProblemThatNamesThePlace(t *testing.T) {
 		s := p.is(t, name, c.status, c.code)
 		if c.pointer == "-" != (s.Pointer == nil) && name != "too deep" || s.Pointer != nil && c.pointer != "-" && *s.Pointer != c.pointer || len(s.Reasons) != c.reasons {
 			t.Errorf("%s: %s", name, p.body)
+		}
+		if c.status == 415 && s.Header != "Content-Type" && (s.Header != "Content-Encoding" || p.header.Get("Accept-Encoding") != "identity") || name == "a body that is zipped" && s.Header == "Content-Type" {
+			t.Errorf("%s: it names %q: %v", name, s.Header, p.header)
 		}
 		if strings.Contains(name, "key") && len(c.headers) > 0 && s.Header != "Idempotency-Key" {
 			t.Errorf("%s: it names no header: %s", name, p.body)
@@ -70,7 +74,15 @@ func TestBadInputIsAnsweredWithAProblemThatNamesThePlace(t *testing.T) {
 		}
 	}
 	f.get("/v1/nothing").is(t, "no route", 404, fate.NoSuchRoute)
-	if p := f.must(http.MethodDelete, "/v1/jobs/x", nil); p.header.Get("Allow") != "GET" {
+	f.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	for _, path := range []string{"//v1/jobs/x", "/v1//jobs/x", "/v1/jobs/./x", "/v1/tasks/../jobs/x", "/v1/jobs/x/", "//v1/jobs/x/events"} {
+		p := f.get(path + "?token=secret")
+		p.is(t, path, 404, fate.NoSuchRoute)
+		if strings.Contains(string(p.body)+p.header.Get("Location"), "secret") {
+			t.Errorf("%s: the token is told again: %v %s", path, p.header, p.body)
+		}
+	}
+	if p := f.must(http.MethodDelete, "/v1/jobs/x", nil); p.header.Get("Allow") != "GET, HEAD" {
 		t.Errorf("Allow: %s", p.header.Get("Allow"))
 	} else {
 		p.is(t, "DELETE", 405, fate.MethodNotAllowed)

@@ -53,7 +53,7 @@ func TestWhatAKeyMayDoAtTheDoor(t *testing.T) {
 		"another tenant's name":           {acme, "POST", post, `{"input":{"text":"x"},"tenant":"bolt"}`, 403, fate.Forbidden},
 		"may only read":                   {reader, "POST", post, body, 403, fate.Forbidden},
 		"may only read, and reads":        {reader, "GET", "/v1/jobs/" + own, "", 200, ""},
-		"may only read, and cancels":      {reader, "POST", "/v1/jobs/" + own + "/cancel", "", 404, fate.NotFound},
+		"may only read, and cancels":      {reader, "POST", "/v1/jobs/" + own + "/cancel", "", 403, fate.Forbidden},
 		"may only submit":                 {writer, "POST", post, body, 202, ""},
 		"may only submit, and reads":      {writer, "GET", "/v1/jobs/" + own, "", 403, fate.Forbidden},
 		"may only submit, and cancels":    {writer, "POST", "/v1/jobs/" + own + "/cancel", "", 204, ""},

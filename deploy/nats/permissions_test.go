@@ -648,7 +648,7 @@ func TestNobodyPublishesBeyondItsWork(t *testing.T) {
 		"$JS.API.STREAM.MSG.DELETE.LLM_CACHE":           {operatorUser, upUser},
 		"$JS.API.STREAM.MSG.DELETE.LLM_RESULTS":         {upUser},
 		"$JS.API.STREAM.MSG.GET.LLM_DEAD":               {broker.Ingest, broker.Fallback, doorUser, operatorUser, upUser},
-		"$JS.API.STREAM.MSG.GET.LLM_DELTAS":             {doorUser, operatorUser, upUser},
+		"$JS.API.STREAM.MSG.GET.LLM_DELTAS":             {operatorUser, upUser},
 		"$JS.API.STREAM.MSG.GET.LLM_ADMITTED":           {broker.Ingest, doorUser, broker.Fallback, operatorUser, clientUser, upUser},
 		"$JS.API.STREAM.MSG.GET.LLM_CACHE":              {broker.ContextBuilder, broker.Fallback, broker.ResultWriter, operatorUser, upUser},
 		"$JS.API.STREAM.MSG.GET.LLM_REQUESTS":           {operatorUser, upUser},

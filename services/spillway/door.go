@@ -75,12 +75,12 @@ func (f doorFlags) serve(ctx context.Context, address string, p *process, conn *
 		w.close()
 		return nil, err
 	}
-	mux.Handle("/", p.door.Handler())
+	handler := beside(ownOnly(l, mux), p.door.Handler())
 	more, scheme := append(w.more, closeDoor), "http"
 	if certificate != nil {
 		l, scheme = tls.NewListener(l, certificate), "https"
 	}
-	w = p.serveOn(l, mux)
+	w = p.serveOn(l, handler)
 	w.more, w.scheme = more, scheme
 	return w, nil
 }
@@ -92,11 +92,11 @@ func (w *webServer) serveMetrics(address string, p *process) error {
 	}
 	mux := http.NewServeMux()
 	p.metricsOn(mux)
-	w.more = append(w.more, p.serveOn(l, mux).close)
+	w.more = append(w.more, p.serveOn(l, ownOnly(l, mux)).close)
 	return nil
 }
 
-// open makes the door of this process. Without any key it is for loopback alone.
+// open makes the door of this process. Without any key it is for loopback alone: elsewhere nobody may come in.
 func (f doorFlags) open(ctx context.Context, p *process, conn *broker.Conn, loopback bool) (closeDoor func(), err error) {
 	log := p.env.Log.With().Str("from", "door").Logger()
 	ring, err := apikey.Follow(ctx, conn, log)
@@ -108,9 +108,6 @@ func (f doorFlags) open(ctx context.Context, p *process, conn *broker.Conn, loop
 	case err != nil:
 		ring.Close()
 		return nil, fmt.Errorf("read the API keys: %w", err)
-	case !loopback && ring.Len() == 0:
-		ring.Close()
-		return nil, fmt.Errorf("without an API key the door answers on loopback only: make one with `spillway key create` (while the server runs), or leave it out with --no-http, or say --http 127.0.0.1:8080")
 	}
 	var stages []string
 	for _, d := range services.Pipeline() {
@@ -123,6 +120,9 @@ func (f doorFlags) open(ctx context.Context, p *process, conn *broker.Conn, loop
 	if err != nil {
 		ring.Close()
 		return nil, err
+	}
+	if p.door.IsLocked() {
+		log.Warn().Msg("there is no API key, the door lets nobody in; make one while this runs: " + door.FirstKey)
 	}
 	return func() {
 		p.door.Close()

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"spillway/pkg/apikey"
+	"spillway/pkg/broker"
 	"spillway/pkg/broker/brokertest"
 )
 
@@ -71,7 +72,8 @@ func ask(t *testing.T, client *http.Client, method, url, body string, headers ..
 const example = `{"input":{"text":"hello"}}`
 
 func TestUpHasADoorThatAnswersAndAsksForAKeyOnceThereIsOne(t *testing.T) {
-	o := open(t, "--http=127.0.0.1:0", "--cors-origin=https://app.example.com")
+	o := open(t, "--http=127.0.0.1:0", "--cors-origin=http://localhost:5173", "--cors-origin=*", "--public-url=https://llm.example.com")
+	o.Door = "http://" + o.HTTP + "/v1"
 	jobs := o.Door + "/tasks/analyze/jobs"
 	if code, _, said := ask(t, http.DefaultClient, "POST", jobs, example, "Prefer", "wait=20"); code != 200 || !strings.Contains(said, `"status":"succeeded"`) {
 		t.Fatalf("%d %s", code, said)
@@ -81,12 +83,14 @@ func TestUpHasADoorThatAnswersAndAsksForAKeyOnceThereIsOne(t *testing.T) {
 		status                int
 		allowed               string
 	}{
-		"a page that may":                {"POST", "Origin", "https://app.example.com", 202, "https://app.example.com"},
-		"its preflight":                  {"OPTIONS", "Origin", "https://app.example.com", 204, "https://app.example.com"},
+		"a page of this machine":         {"POST", "Origin", "http://localhost:5173", 202, "http://localhost:5173"},
+		"its preflight":                  {"OPTIONS", "Origin", "http://localhost:5173", 204, "http://localhost:5173"},
+		"a sandboxed page":               {"POST", "Origin", "null", 403, ""},
+		"the public name":                {"POST", "Host", "llm.example.com", 403, ""},
 		"a page that may not":            {"POST", "Origin", "https://evil.example", 403, ""},
 		"a name that leads here":         {"POST", "Host", "evil.example", 403, ""},
 		"the preflight of one that not":  {"OPTIONS", "Origin", "https://evil.example", 403, ""},
-		"a page of the door's own place": {"POST", "Origin", "http://" + strings.TrimPrefix(strings.TrimSuffix(o.Door, "/v1"), "http://"), 202, ""},
+		"a page of the door's own place": {"POST", "Origin", "http://" + o.HTTP, 202, "http://" + o.HTTP},
 	} {
 		code, h, said := ask(t, http.DefaultClient, c.method, jobs, example, c.header, c.value, "Access-Control-Request-Method", "POST")
 		if code != c.status || h.Get("Access-Control-Allow-Origin") != c.allowed {
@@ -95,6 +99,17 @@ func TestUpHasADoorThatAnswersAndAsksForAKeyOnceThereIsOne(t *testing.T) {
 	}
 	if code, _, _ := ask(t, http.DefaultClient, "GET", "http://"+o.HTTP+"/metrics", ""); code != 200 {
 		t.Errorf("metrics on loopback: %d", code)
+	}
+	for _, path := range []string{"/metrics", "/healthz", "/readyz"} {
+		if code, _, said := ask(t, http.DefaultClient, "GET", "http://"+o.HTTP+path, "", "Host", "evil.example"); code != 403 {
+			t.Errorf("%s by another name: %d %.100s", path, code, said)
+		}
+		if code, _, said := ask(t, http.DefaultClient, "GET", "http://"+o.HTTP+path, "", "Host", "localhost:8080"); code != 200 {
+			t.Errorf("%s: %d %.100s", path, code, said)
+		}
+	}
+	if code, _, said := ask(t, http.DefaultClient, "GET", "http://"+o.HTTP+"//v1/jobs/x?token=secret", ""); code != 404 || !strings.Contains(said, `"no_such_route"`) {
+		t.Errorf("%d %s", code, said)
 	}
 	conn := brokertest.Connect(t, o.NATS)
 	secret, k, err := apikey.Create(t.Context(), conn, apikey.Spec{Name: "a", Tenant: "acme", Scopes: []apikey.Scope{apikey.Submit, apikey.Read}})
@@ -105,7 +120,7 @@ func TestUpHasADoorThatAnswersAndAsksForAKeyOnceThereIsOne(t *testing.T) {
 		code, _, _ := ask(t, http.DefaultClient, "POST", jobs, example)
 		return code == 401
 	})
-	if code, _, said := ask(t, http.DefaultClient, "POST", jobs, example, "Authorization", "Bearer "+secret); code != 202 {
+	if code, h, said := ask(t, http.DefaultClient, "POST", jobs, example, "Authorization", "Bearer "+secret, "Host", "llm.example.com", "Origin", "https://app.example.com"); code != 202 || h.Get("Access-Control-Allow-Origin") != "https://app.example.com" {
 		t.Errorf("%d %s", code, said)
 	}
 	if _, err := apikey.Revoke(t.Context(), conn, k.ID); err != nil {
@@ -120,17 +135,17 @@ func TestUpHasADoorThatAnswersAndAsksForAKeyOnceThereIsOne(t *testing.T) {
 	}
 }
 
-func TestADoorThatOthersReachWantsAKey(t *testing.T) {
+func TestADoorThatOthersReachLetsNobodyInUntilThereIsAKey(t *testing.T) {
 	r := serve(t)
 	others := []string{"ingest", "--http=0.0.0.0:0", "--nats=" + r.url}
-	spillway(t, others...).with(exitFailed, "without an API key the door answers on loopback only", "spillway key create")
-	alone := start(t, append(others, "--no-http", "--log-level=info")...)
+	alone := start(t, append(others, "--no-http", "--log-level=info", "--log-format=json")...)
 	alone.says("stage is ready")
+	brokertest.Eventually(t, 20*time.Second, "ingest answers", func() bool {
+		_, err := r.conn.NC.Request(broker.CancelSubject("ready"), nil, time.Second)
+		return err == nil
+	})
 	alone.cancel()
 	alone.wait().with(exitOK)
-	if _, _, err := apikey.Create(t.Context(), r.conn, apikey.Spec{Name: "a", Tenant: "acme", Scopes: []apikey.Scope{apikey.Read}}); err != nil {
-		t.Fatal(err)
-	}
 	c := start(t, append(others, "--log-level=info", "--log-format=json", "--metrics=127.0.0.1:0", "--no-admit")...)
 	c.says("stage is ready")
 	_, port, err := net.SplitHostPort(loggedAddress(t, c))
@@ -144,7 +159,20 @@ func TestADoorThatOthersReachWantsAKey(t *testing.T) {
 	if code, _, said := ask(t, http.DefaultClient, "GET", at+"/healthz", ""); code != 200 {
 		t.Errorf("%d %s", code, said)
 	}
-	if code, _, said := ask(t, http.DefaultClient, "POST", at+"/v1/tasks/analyze/jobs", example); code != 401 {
+	c.says("there is no API key, the door lets nobody in")
+	for path, method := range map[string]string{"/v1/tasks/analyze/jobs": "POST", "/v1/jobs/x": "GET", "/v1/jobs/x/cancel": "POST", "/v1/jobs/x/events": "GET", "/v1/jobs/x/ws": "GET", "/v1/sessions/x/events": "GET", "/v1/sessions/x/ws?token=x": "GET"} {
+		for _, header := range []string{"", "Bearer sk_0123456789abcdef_nobody"} {
+			if code, _, said := ask(t, http.DefaultClient, method, at+path, example, "Authorization", header); code != 401 || !strings.Contains(said, "spillway key create") {
+				t.Errorf("%s: %d %s", path, code, said)
+			}
+		}
+	}
+	made := r.spillway(t, "key", "create", "web", "--tenant", "acme").with(exitOK)
+	brokertest.Eventually(t, 10*time.Second, "the key opens the door", func() bool {
+		code, _, _ := ask(t, http.DefaultClient, "POST", at+"/v1/tasks/analyze/jobs", example, "Authorization", "Bearer "+strings.TrimSpace(made.out))
+		return code == 202
+	})
+	if code, _, said := ask(t, http.DefaultClient, "POST", at+"/v1/tasks/analyze/jobs", example); code != 401 || strings.Contains(said, "spillway key create") {
 		t.Errorf("%d %s", code, said)
 	}
 	c.cancel()

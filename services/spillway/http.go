@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"spillway/pkg/broker"
+	"spillway/services/ingest/door"
 )
 
 func newRegistry() *prometheus.Registry {
@@ -62,7 +63,36 @@ func serveHTTP(address string, p *process, conn *broker.Conn) (*webServer, error
 	mux := http.NewServeMux()
 	p.healthOn(mux, conn)
 	p.metricsOn(mux)
-	return p.serveOn(l, mux), nil
+	return p.serveOn(l, ownOnly(l, mux)), nil
+}
+
+// ownOnly keeps pages of a browser on this machine from reading what is for this machine alone, which they could by
+// a name of their own that leads here. A request with a body is answered and closed: nobody reads it.
+func ownOnly(l net.Listener, next http.Handler) http.Handler {
+	loopback := isLoopback(l.Addr())
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			w.Header().Set("Connection", "close")
+			defer door.LeaveUnread(w)
+		}
+		if loopback && r.Host != "" && !door.IsLoopbackHost(r.Host) {
+			http.Error(w, "this address answers by the name of this machine only: 127.0.0.1, localhost", http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// beside serves the paths of own by it, and all others by next, as they were sent.
+func beside(own, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/healthz", "/readyz", "/metrics":
+			own.ServeHTTP(w, r)
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
 }
 
 // healthOn serves /healthz and /readyz.

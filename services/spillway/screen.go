@@ -13,6 +13,7 @@ import (
 	"spillway/pkg/broker"
 	"spillway/pkg/client"
 	"spillway/pkg/job"
+	"spillway/services/ingest/door"
 )
 
 // screen is what `up` shows.
@@ -60,6 +61,9 @@ func (s screen) ready(ctx context.Context, ended <-chan error) error {
 	s.g.printf("  NATS     %s%s\n", s.url, s.where())
 	if s.web.address != "" {
 		s.g.printf("  HTTP     %s\n", s.http())
+	}
+	if s.p.door != nil && s.p.door.IsLocked() {
+		s.g.printf("  keys     none yet, the door lets nobody in: %s\n", door.FirstKey)
 	}
 	s.g.printf("  tasks    %s\n", strings.Join(s.names(), ", "))
 	if s.c.Simulate {

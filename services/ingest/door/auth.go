@@ -29,6 +29,18 @@ func (d *Door) authenticate(r *http.Request, mayToken bool) (*caller, *Problem) 
 	if d.isOpen() {
 		return &caller{}, nil
 	}
+	c, p := d.identify(r, mayToken)
+	if p == nil {
+		p = d.seat(r, c)
+	}
+	return c, p
+}
+
+// identify finds out whose key or token was sent.
+func (d *Door) identify(r *http.Request, mayToken bool) (*caller, *Problem) {
+	if d.IsLocked() {
+		return nil, unauthorized("there is no API key yet; make one: " + FirstKey)
+	}
 	secret, ok := bearer(r.Header)
 	token := r.URL.Query().Get(tokenParameter)
 	switch {
@@ -52,6 +64,12 @@ func (d *Door) isOpen() bool {
 	}
 	return d.o.Open && !d.keyed.Load()
 }
+
+// FirstKey makes the first key; `docker compose exec` and the like go before it.
+const FirstKey = "spillway key create NAME --tenant TENANT"
+
+// IsLocked reports whether nobody may come in: a key is asked for, and none is in force.
+func (d *Door) IsLocked() bool { return !d.isOpen() && d.o.Keys.Len() == 0 }
 
 func bearer(h http.Header) (secret string, ok bool) {
 	scheme, secret, _ := strings.Cut(h.Get("Authorization"), " ")
@@ -93,6 +111,17 @@ func forbidden(detail string) *Problem {
 	return refuse(http.StatusForbidden, fate.Forbidden, detail)
 }
 
+// keyID is the key that the caller has, or has a token of; "": none.
+func (c *caller) keyID() string {
+	switch {
+	case c.key != nil:
+		return c.key.ID
+	case c.grant != nil:
+		return c.grant.KeyID
+	}
+	return ""
+}
+
 // tenant is whose jobs the caller sees; bound is false where he sees all.
 func (c *caller) tenant() (name string, bound bool) {
 	switch {
@@ -132,6 +161,14 @@ func (c *caller) mayReadSession(session string) bool {
 		return c.key.May(apikey.Read, "") && len(c.key.Tasks) == 0
 	}
 	return true
+}
+
+// submitScope refuses a key that may only read, whosever the job is.
+func (c *caller) submitScope() *Problem {
+	if c.key != nil && !slices.Contains(c.key.Scopes, apikey.Submit) {
+		return forbidden("this API key may read, not submit or cancel")
+	}
+	return nil
 }
 
 // readScope refuses a key that may read nothing at all, which is no secret to its owner.

@@ -15,6 +15,9 @@ func (d *Door) cancelJob(w http.ResponseWriter, r *http.Request) {
 	if p == nil {
 		p = d.limit(w, c)
 	}
+	if p == nil {
+		p = c.submitScope()
+	}
 	if p != nil {
 		p.write(w)
 		return

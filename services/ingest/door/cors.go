@@ -19,16 +19,17 @@ func (d *Door) cors(w http.ResponseWriter, r *http.Request) (p *Problem, done bo
 	h := w.Header()
 	h.Add("Vary", "Origin")
 	origin := r.Header.Get("Origin")
-	if d.isOpen() && !d.isOwnHost(r.Host) {
+	open := d.isOpen()
+	if open && !IsLoopbackHost(r.Host) {
 		return forbidden("without API keys this door answers at its own address only, not at the one of the Host header; `spillway key create` makes a key"), false
 	}
 	if origin == "" {
 		return nil, false
 	}
+	if open && !isOrigin(origin, r) && (!isLoopbackOrigin(origin) || !d.isAllowedOrigin(origin)) {
+		return forbidden("without API keys pages of other places may not call the door; `spillway key create` makes a key, and --cors-origin names the pages"), false
+	}
 	if !d.isAllowedOrigin(origin) {
-		if d.isOpen() && !isOrigin(origin, r) {
-			return forbidden("pages of this origin may not call the door; --cors-origin names those that may"), false
-		}
 		return nil, false // the browser keeps the answer from the page
 	}
 	h.Set("Access-Control-Allow-Origin", origin)
@@ -54,12 +55,15 @@ func isOrigin(origin string, r *http.Request) bool {
 	return err == nil && strings.EqualFold(u.Host, r.Host)
 }
 
-// isOwnHost keeps pages out that let their name point to this machine (DNS rebinding): to the browser they are
-// of the same origin.
-func (d *Door) isOwnHost(host string) bool {
-	if u, err := url.Parse(d.o.PublicURL); err == nil && u.Host != "" && strings.EqualFold(u.Host, host) {
-		return true
-	}
+// isLoopbackOrigin reports whether a page is served by this machine: the one that is being worked on.
+func isLoopbackOrigin(origin string) bool {
+	u, err := url.Parse(origin)
+	return err == nil && u.Host != "" && IsLoopbackHost(u.Host)
+}
+
+// IsLoopbackHost reports whether a Host header names this machine. It keeps pages out that let their name point here
+// (DNS rebinding): to the browser they are of the same origin.
+func IsLoopbackHost(host string) bool {
 	name := host
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		name = h

@@ -44,12 +44,14 @@ type Options struct {
 
 // Door serves the HTTP routes.
 type Door struct {
-	o      Options
-	hub    *hub
-	rates  *rates
-	places *places
-	// bodies bounds the bytes of the requests that are on their way to JetStream, desks how many are being stored.
-	bodies, desks *semaphore.Weighted
+	o           Options
+	hub         *hub
+	rates       *rates
+	places      *places
+	bodies      *bodies
+	bodyTimeout time.Duration
+	// desks bounds how many requests are being stored.
+	desks *semaphore.Weighted
 	// contract reads the documents, when somebody asks for them first.
 	contract func() (*schemas.Contract, error)
 	// keyed: a key was made since, keys are asked for.
@@ -61,10 +63,6 @@ type Door struct {
 	leave   context.CancelCauseFunc
 	inside  crowd
 }
-
-// maxBodies bounds what the requests that are being stored take at once: when JetStream is slow, the others
-// are told to come again instead of filling the memory.
-const maxBodies = 64 << 20
 
 // Storing takes a request many times its length, and one that waits too long inside JetStream is not known to be
 // stored or not: so many are given to it at once, the others wait before it, for so long at most.
@@ -88,8 +86,8 @@ func New(ctx context.Context, o Options) (*Door, error) {
 		return nil, fmt.Errorf("open the door: %w", err)
 	}
 	d := &Door{
-		o: o, hub: h, rates: newRates(), places: newPlaces(o.Conn), log: o.Log,
-		bodies: semaphore.NewWeighted(maxBodies), desks: semaphore.NewWeighted(maxDesks),
+		o: o, hub: h, rates: newRates(), places: newPlaces(o.Conn), bodies: newBodies(),
+		bodyTimeout: bodyTimeout, desks: semaphore.NewWeighted(maxDesks), log: o.Log,
 		contract: sync.OnceValues(schemas.ReadContract),
 	}
 	d.staying, d.leave = context.WithCancelCause(context.WithoutCancel(ctx))

@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"strings"
 	"sync"
+	"time"
 
 	"spillway/pkg/fate"
 )
@@ -21,8 +22,11 @@ func (d *Door) enter(mux *http.ServeMux) http.Handler {
 		h := w.Header()
 		h.Set("Cache-Control", "no-store")
 		h.Set("X-Content-Type-Options", "nosniff")
-		if d.IsDraining() {
-			h.Set("Connection", "close")
+		if d.IsDraining() || r.ContentLength != 0 {
+			h.Set("Connection", "close") // whoever reads the body takes it back
+		}
+		if r.ContentLength != 0 {
+			defer LeaveUnread(w)
 		}
 		if p, done := d.cors(w, r); done {
 			return
@@ -38,6 +42,16 @@ func (d *Door) enter(mux *http.ServeMux) http.Handler {
 	})
 }
 
+// linger is how long the rest of a body that nobody reads is taken in after the answer: a client that is still
+// sending would lose the answer with the connection.
+const linger = time.Second
+
+// LeaveUnread bounds the wait for a body that nobody reads, which the server does before it closes.
+func LeaveUnread(w http.ResponseWriter) {
+	// Not all writers can set one; then the server's own timeouts hold.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(linger))
+}
+
 // rescue keeps a panic to the request that caused it.
 func (d *Door) rescue(w http.ResponseWriter, r *http.Request) {
 	v := recover()
@@ -51,6 +65,12 @@ func (d *Door) rescue(w http.ResponseWriter, r *http.Request) {
 	refuse(http.StatusInternalServerError, fate.Internal, "this request cannot be handled here").final().write(w)
 }
 
+// isClean reports whether the mux takes a path as it is. Others it would redirect, with the token in a page of HTML.
+func isClean(r *http.Request) bool {
+	escaped := r.URL.EscapedPath()
+	return path.Clean(escaped) == escaped
+}
+
 // noRoute says what is wrong with an address that leads nowhere.
 func noRoute(mux *http.ServeMux, r *http.Request) *Problem {
 	var allowed []string
@@ -60,8 +80,12 @@ func noRoute(mux *http.ServeMux, r *http.Request) *Problem {
 	for _, method := range []string{http.MethodGet, http.MethodPost} {
 		other := *r
 		other.Method = method
-		if _, pattern := mux.Handler(&other); pattern != "" {
-			allowed = append(allowed, method)
+		if _, pattern := mux.Handler(&other); pattern == "" {
+			continue
+		}
+		allowed = append(allowed, method)
+		if method == http.MethodGet {
+			allowed = append(allowed, http.MethodHead)
 		}
 	}
 	if len(allowed) == 0 {
@@ -70,13 +94,6 @@ func noRoute(mux *http.ServeMux, r *http.Request) *Problem {
 	p := refuse(http.StatusMethodNotAllowed, fate.MethodNotAllowed, "this address takes "+strings.Join(allowed, ", "))
 	p.headers.Set("Allow", strings.Join(allowed, ", "))
 	return p
-}
-
-// isClean reports whether a path is written as a mux wants it. Others it would send to the one that is, by a page, with
-// the token that was in the query.
-func isClean(r *http.Request) bool {
-	at := r.URL.EscapedPath()
-	return path.Clean(at) == at
 }
 
 // crowd counts the requests that are inside.

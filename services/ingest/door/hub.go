@@ -233,30 +233,43 @@ func (h *hub) watch(l *listener) *listener {
 		l.cut(errClosed)
 		return l
 	}
-	if l.job != "" {
-		l.link, h.jobs[l.job] = h.jobs[l.job], l
-	} else {
-		l.link, h.sessions[l.session] = h.sessions[l.session], l
+	l.link, l.isIn = h.first(l), true
+	if l.link != nil {
+		l.link.back = l
 	}
+	h.setFirst(l, l)
 	h.waiting++
 	return l
 }
 
-// forget takes a listener out.
+// forget takes a listener out, in no more time when many listen to the same.
 func (h *hub) forget(l *listener) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	first := h.sessions[l.session]
+	if !l.isIn {
+		return
+	}
+	l.isIn = false
+	h.waiting--
+	if l.link != nil {
+		l.link.back = l.back
+	}
+	if l.back != nil {
+		l.back.link = l.link
+	} else {
+		h.setFirst(l, l.link)
+	}
+}
+
+// first is the first one who listens to the same as l; nil: nobody does.
+func (h *hub) first(l *listener) *listener {
 	if l.job != "" {
-		first = h.jobs[l.job]
+		return h.jobs[l.job]
 	}
-	for at := &first; *at != nil; at = &(*at).link {
-		if *at == l {
-			*at = l.link
-			h.waiting--
-			break
-		}
-	}
+	return h.sessions[l.session]
+}
+
+func (h *hub) setFirst(l, first *listener) {
 	switch {
 	case l.job != "" && first != nil:
 		h.jobs[l.job] = first

@@ -298,3 +298,51 @@ func TestWhoWaitsAtAHubThatClosesIsTold(t *testing.T) {
 		t.Errorf("after: %v", err)
 	}
 }
+
+func TestWhoLeavesTakesNobodyWithHim(t *testing.T) {
+	t.Parallel()
+	w := newWire(t)
+	h := w.hub(w.conn)
+	for _, leaving := range [][]int{{0}, {1}, {2}, {0, 1}, {2, 1}, {0, 2}, {1, 0, 2}, {2, 2, 0}} {
+		id := "of" + strings.Trim(strings.ReplaceAll(fmt.Sprint(leaving), " ", ""), "[]")
+		all := []*listener{h.watchJob(id), h.watchJob(id), h.watchJob(id)}
+		for _, n := range leaving {
+			all[n].close()
+		}
+		w.tell("llm.delta.toy."+id, nil, "draft")
+		for n, l := range all {
+			if slices.Contains(leaving, n) {
+				continue
+			}
+			if got := hears(t, l); len(got) != 1 || got[0] != "draft" {
+				t.Errorf("%v left, %d hears %q", leaving, n, got)
+			}
+			l.close()
+		}
+		if h.jobs[id] != nil {
+			t.Errorf("%v left, and somebody is still there", leaving)
+		}
+	}
+}
+
+func TestThatManyListenToTheSameMakesLeavingNoSlower(t *testing.T) {
+	t.Parallel()
+	const many = 60_000
+	w := newWire(t)
+	h := w.hub(w.conn)
+	leave := func(name func(int) string) time.Duration {
+		all := make([]*listener, many)
+		for n := range all {
+			all[n] = h.watchJob(name(n))
+		}
+		began := time.Now()
+		for _, l := range all { // the oldest first
+			l.close()
+		}
+		return time.Since(began)
+	}
+	apart, together := leave(func(n int) string { return fmt.Sprint(n) }), leave(func(int) string { return "one" })
+	if together > 20*apart {
+		t.Errorf("of one job they need %s, of many %s", together, apart)
+	}
+}

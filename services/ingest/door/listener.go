@@ -26,8 +26,10 @@ type listener struct {
 	hub     *hub
 	job     string
 	session session
-	link    *listener // the next one of the same job or session; the hub's
-	wake    chan struct{}
+	// link and back are the next one and the one before of the same job or session; the hub's, as isIn.
+	link, back *listener
+	isIn       bool
+	wake       chan struct{}
 
 	mu     sync.Mutex
 	queue  []event

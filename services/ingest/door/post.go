@@ -1,11 +1,11 @@
 package door
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/base32"
 	"errors"
+	"io"
 	"mime"
 	"net/http"
 	"strings"
@@ -62,23 +62,17 @@ func (d *Door) submit(w http.ResponseWriter, r *http.Request, c *caller) (job.Re
 		return job.Receipt{}, nil, forbidden("this API key may not submit requests for this task")
 	}
 	if d.IsDraining() {
-		return job.Receipt{}, nil, refuse(http.StatusServiceUnavailable, fate.Draining, "this process is leaving; send it again").retryAfter(time.Second)
+		return job.Receipt{}, nil, leaving()
 	}
-	if !isJSON(r.Header.Get("Content-Type")) {
-		return job.Receipt{}, nil, refuse(http.StatusUnsupportedMediaType, fate.UnsupportedMedia, "send Content-Type: application/json")
+	if p := written(r.Header); p != nil {
+		return job.Receipt{}, nil, p
 	}
 	if s.ID, p = idempotent(r.Header, s.Tenant, name); p != nil {
 		return job.Receipt{}, nil, p
 	}
-	size := int64(job.MaxRequestBytes)
-	if r.ContentLength >= 0 {
-		size = min(r.ContentLength, size)
-	}
-	if !d.bodies.TryAcquire(size) {
-		return job.Receipt{}, nil, crowded()
-	}
-	defer d.bodies.Release(size)
-	if s.Body, p = readBody(w, r); p != nil {
+	body := &arriving{Reader: http.MaxBytesReader(w, r.Body, job.MaxRequestBytes), bodies: d.bodies, tenant: s.Tenant}
+	defer body.release()
+	if s.Body, p = d.readBody(w, body); p != nil {
 		return job.Receipt{}, nil, p
 	}
 	if !d.desk(r.Context()) {
@@ -102,6 +96,25 @@ func (d *Door) desk(ctx context.Context) bool {
 	ctx, cancel := context.WithTimeout(ctx, deskWait)
 	defer cancel()
 	return d.desks.Acquire(ctx, 1) == nil
+}
+
+// written refuses a body that is no JSON as it is.
+func written(h http.Header) *Problem {
+	name, detail := "", ""
+	switch coding := h.Get("Content-Encoding"); {
+	case !isJSON(h.Get("Content-Type")):
+		name, detail = "Content-Type", "send Content-Type: application/json"
+	case coding != "" && !strings.EqualFold(coding, "identity"):
+		name, detail = "Content-Encoding", "send the body as it is: no Content-Encoding is taken"
+	default:
+		return nil
+	}
+	p := refuse(http.StatusUnsupportedMediaType, fate.UnsupportedMedia, detail)
+	p.Header = name
+	if name == "Content-Encoding" {
+		p.headers.Set("Accept-Encoding", "identity") // RFC 9110, 15.5.16
+	}
+	return p
 }
 
 // isJSON also takes the types that end in +json.
@@ -129,21 +142,33 @@ func idempotent(h http.Header, tenant, name string) (string, *Problem) {
 	return ingest.KeyedID(base32.StdEncoding.WithPadding(base32.NoPadding).EncodeToString(sum[:20])), nil
 }
 
-// readBody reads a request whole, and no more of it than any task takes.
-func readBody(w http.ResponseWriter, r *http.Request) ([]byte, *Problem) {
+// leaving is said while the door drains.
+func leaving() *Problem {
+	return refuse(http.StatusServiceUnavailable, fate.Draining, "this process is leaving; send it again").retryAfter(time.Second)
+}
+
+// readBody reads a request whole, and no more of it than any task takes. A door that drains waits for no body.
+func (d *Door) readBody(w http.ResponseWriter, r io.Reader) ([]byte, *Problem) {
+	c := http.NewResponseController(w)
 	// Not all writers can set one; then the server's own timeouts hold.
-	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout))
-	var body bytes.Buffer
-	body.Grow(int(min(max(r.ContentLength, 0), job.MaxRequestBytes)) + bytes.MinRead)
-	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, job.MaxRequestBytes))
-	_ = http.NewResponseController(w).SetReadDeadline(time.Time{})
+	_ = c.SetReadDeadline(time.Now().Add(d.bodyTimeout))
+	stay := context.AfterFunc(d.staying, func() { _ = c.SetReadDeadline(time.Now()) }) //nolint:contextcheck // the door's own life, beside the request's
+	body, err := io.ReadAll(r)
+	if !stay() {
+		return nil, leaving()
+	}
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		return nil, refuse(http.StatusRequestEntityTooLarge, fate.TooLarge, "the request is larger than 256 KiB, the most that any task takes").at("")
+	}
+	if errors.Is(err, errFull) {
+		return nil, refuse(http.StatusServiceUnavailable, fate.DoorFull, errFull.Error()).retryAfter(comeAgain)
 	}
 	if err != nil {
 		return nil, refuse(http.StatusBadRequest, fate.InvalidRequest, "the body did not arrive whole").at("")
 	}
-	return body.Bytes(), nil
+	_ = c.SetReadDeadline(time.Time{}) // else it would end the wait for a result
+	w.Header().Del("Connection")
+	return body, nil
 }
 
 // refused is the problem of a receipt with an error.

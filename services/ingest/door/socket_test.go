@@ -130,7 +130,7 @@ func TestWhatIsNoSocketIsRefusedWithAProblem(t *testing.T) {
 	t.Parallel()
 	w := newWire(t)
 	d, served := w.open(w.conn, func(d *Door) {
-		d.o.Origins = []string{"https://app.example.com"}
+		d.o.Origins = []string{"http://localhost:5173"}
 		d.o.PublicURL = "https://llm.example.com"
 	})
 	w.admit("a", "", "")
@@ -160,7 +160,7 @@ func TestWhatIsNoSocketIsRefusedWithAProblem(t *testing.T) {
 		{"a sandboxed page", with("Origin", "null"), "/v1/sessions/s/ws", 403},
 		{"an unknown job", good, "/v1/jobs/nobody/ws", 404},
 		{"a session that can be none", good, "/v1/sessions/a%20b/ws", 400},
-		{"a page of an allowed origin", with("Origin", "https://app.example.com"), "/v1/jobs/a/ws", 101},
+		{"a page of an allowed origin", with("Origin", "http://localhost:5173"), "/v1/jobs/a/ws", 101},
 		{"no page", good, "/v1/sessions/a%2Fb/ws", 101},
 	} {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, served.URL+row.path, nil)

@@ -46,7 +46,7 @@ func (d *Door) isStillWelcome(c *caller) bool {
 	case c.grant != nil:
 		id = c.grant.KeyID
 	default:
-		return true
+		return d.isOpen() // a first key ends what was opened without one
 	}
 	_, err := d.o.Keys.Key(id)
 	return err == nil

@@ -99,3 +99,25 @@ func TestStreamsAreForTheTenantOfTheKeyAndEndWhenItIsRevoked(t *testing.T) {
 		t.Errorf("the neighbour is told %+v", e)
 	}
 }
+
+func TestStreamsThatWereOpenedBeforeTheFirstKeyEndWithIt(t *testing.T) {
+	t.Parallel()
+	w := newWire(t)
+	ring := w.ring()
+	_, served := w.open(w.conn, often, func(d *Door) { d.o.Keys, d.o.Open = ring, true })
+	w.admit("a", "acme", "s")
+	events, socket := read(t, served.URL+"/v1/jobs/a/events", ""), dial(t, served.URL+"/v1/sessions/s/ws?tenant=acme")
+	events.until("state")
+	if m, _ := hear(t, socket); m.Event != "state" {
+		t.Fatalf("first comes %+v", m)
+	}
+	if _, _, err := apikey.Create(t.Context(), w.conn, apikey.Spec{Name: "first", Tenant: "other", Scopes: []apikey.Scope{apikey.Read}}); err != nil {
+		t.Fatal(err)
+	}
+	if e := events.next(); e.Type != "" {
+		t.Errorf("the stream did not end: %+v", e)
+	}
+	if m, code := hear(t, socket); code != websocket.StatusPolicyViolation {
+		t.Errorf("the socket was closed with %d, or told %+v", code, m)
+	}
+}
