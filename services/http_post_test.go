@@ -277,3 +277,24 @@ func TestASubmitIsAnsweredAfterItsMarker(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 }
+
+// JetStream answers that it has no such stream: there is nothing to wait for any more.
+func TestWhatWasAcceptedIsNotTakenBackWhenItsResultCannotBeWaitedFor(t *testing.T) {
+	t.Parallel()
+	r := setup(t, brokertest.Server(t).URL())
+	f := r.front()
+	if err := r.conn.JS.DeleteStream(t.Context(), "LLM_RESULTS"); err != nil {
+		t.Fatal(err)
+	}
+	p := f.post("toy", `{"input":{"text":"accepted"}}`, "Prefer", "wait=20")
+	s := p.said(t)
+	if p.status != http.StatusAccepted || s.Status != "acknowledged" || p.header.Get("Location") != f.base+"/v1/jobs/"+s.ID {
+		t.Fatalf("%d %s", p.status, p.body)
+	}
+	if _, _, err := r.conn.Marker(t.Context(), s.ID); err != nil {
+		t.Errorf("the marker of %s: %v", s.ID, err)
+	}
+	if p := f.get("/v1/jobs/" + s.ID).is(t, "a poll", http.StatusServiceUnavailable, fate.Unavailable); strings.Contains(p.Title, "stored") {
+		t.Errorf("who asks is told of a request that he did not send: %s", p.Title)
+	}
+}

@@ -127,6 +127,7 @@ type said struct {
 	EventsURL        string          `json:"events_url"`
 	SessionEventsURL string          `json:"session_events_url"`
 	Type             string          `json:"type"`
+	Title            string          `json:"title"`
 	Code             string          `json:"code"`
 	Pointer          *string         `json:"pointer"`
 	Header           string          `json:"header"`

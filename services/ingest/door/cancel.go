@@ -4,7 +4,6 @@ import (
 	"net/http"
 
 	"spillway/pkg/apikey"
-	"spillway/pkg/job"
 	"spillway/services/ingest"
 )
 
@@ -34,20 +33,10 @@ func (d *Door) cancelJob(w http.ResponseWriter, r *http.Request) {
 	case p != nil:
 		p.write(w)
 	case k.result == nil:
-		d.cancelling(w, r, c, k.marker)
+		d.answerAccepted(w, r, c, k.marker, cancelled(k.marker))
 	case c.readScope() != nil:
 		w.WriteHeader(http.StatusNoContent) // it has ended; how is not for this key
 	default:
 		writeResult(w, k.result.Data)
 	}
-}
-
-// cancelling answers who has just cancelled: with the result if he waits for it, else with the state.
-func (d *Door) cancelling(w http.ResponseWriter, r *http.Request, c *caller, m *job.Marker) {
-	if wait := preferred(r.Header); wait > 0 && c.mayReadJob(m.ID, m.Task, m.Tenant) {
-		w.Header().Set("Preference-Applied", "wait")
-		d.answerWithin(w, r, c, m.ID, wait)
-		return
-	}
-	d.writeState(w, r, c, m, cancelled(m))
 }

@@ -43,12 +43,7 @@ func (d *Door) postJob(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	killpoint.Here("post-answer")
-	if wait := preferred(r.Header); wait > 0 && c.mayReadJob(m.ID, m.Task, m.Tenant) {
-		w.Header().Set("Preference-Applied", "wait")
-		d.answerWithin(w, r, c, m.ID, wait)
-		return
-	}
-	d.writeState(w, r, c, m, accepted(m, receipt.Status))
+	d.answerAccepted(w, r, c, m, accepted(m, receipt.Status))
 }
 
 // submit takes a request as far as the desk.

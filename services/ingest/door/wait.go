@@ -9,6 +9,7 @@ import (
 
 	"spillway/pkg/broker"
 	"spillway/pkg/fate"
+	"spillway/pkg/job"
 )
 
 const (
@@ -60,6 +61,26 @@ func (d *Door) answerWithin(w http.ResponseWriter, r *http.Request, c *caller, i
 		writeResult(w, k.result.Data)
 	default:
 		d.writeState(w, r, c, k.marker, d.state(r.Context(), k.marker))
+	}
+}
+
+// answerAccepted answers who brought or cancelled a job: with the result if he waits and it comes in time, else with
+// a state. What was accepted stays so when JetStream cannot be asked any more: then he is told what was said already.
+func (d *Door) answerAccepted(w http.ResponseWriter, r *http.Request, c *caller, m *job.Marker, said *State) {
+	wait := preferred(r.Header)
+	if wait == 0 || !c.mayReadJob(m.ID, m.Task, m.Tenant) {
+		d.writeState(w, r, c, m, said)
+		return
+	}
+	w.Header().Set("Preference-Applied", "wait")
+	k, p := d.await(r.Context(), c, m.ID, wait)
+	switch {
+	case p != nil:
+		d.writeState(w, r, c, m, said)
+	case k.result != nil:
+		writeResult(w, k.result.Data)
+	default:
+		d.writeState(w, r, c, m, d.state(r.Context(), m))
 	}
 }
 
