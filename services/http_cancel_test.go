@@ -1,10 +1,12 @@
 package services_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -151,5 +153,62 @@ func TestOfACancelAndACompletionThatRaceOneIsTheResult(t *testing.T) {
 	r.emptied(20 * time.Second)
 	if n := r.heard.distinct(); n != jobs {
 		t.Errorf("results of %d ids", n)
+	}
+}
+
+// The result of run 1 is stored all the while; that run 2 is calling says its provider.
+func TestAReplayUnderWayIsFollowedAndCancelledOverHTTP(t *testing.T) {
+	t.Parallel()
+	r := setup(t, brokertest.Server(t).URL())
+	r.run()
+	f := r.front()
+	r.first.SetFaults(fakellm.Fault{Kind: "400"})
+	id := f.accepted("bare", "run again", `,"deadline":"5m"`)
+	failed := f.get("/v1/jobs/" + id + "?wait=20")
+	if got := failed.result(t); got.Status != job.Failed || got.Run != 1 {
+		t.Fatalf("%s", failed.body)
+	}
+	r.first.SetFaults(fakellm.Fault{Kind: "hang_headers"})
+	r.replay(t, id, "")
+	r.awaits(func(c fakellm.Counts) bool { return c.InFlight == 1 })
+	if got := f.get("/v1/jobs/" + id); !bytes.Equal(got.body, failed.body) {
+		t.Errorf("a poll is told %d %s", got.status, got.body)
+	}
+	follower, err := f.client.Get(f.base + "/v1/jobs/" + id + "/events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer follower.Body.Close()
+	lines := bufio.NewReader(follower.Body)
+	var told func(event string) string
+	told = func(event string) (data string) {
+		for !strings.HasPrefix(data, "event: ") {
+			if data, err = lines.ReadString('\n'); err != nil {
+				t.Fatalf("no %s comes: %v", event, err)
+			}
+		}
+		if data != "event: "+event+"\n" {
+			return told(event)
+		}
+		for !strings.HasPrefix(data, "data: ") {
+			if data, err = lines.ReadString('\n'); err != nil {
+				t.Fatalf("%s without data: %v", event, err)
+			}
+		}
+		return data
+	}
+	if state := told("state"); !strings.Contains(state, `"run":2,"status":"running"`) {
+		t.Errorf("who follows it is told %s", state)
+	}
+	p := f.cancel(id, "Prefer", "wait=20")
+	if got := p.result(t); got.Run != 2 || got.Status != job.Cancelled {
+		t.Errorf("the cancellation: %s", p.body)
+	}
+	if result := told("result"); result != "data: "+string(p.body)+"\n" {
+		t.Errorf("who follows it is told %s", result)
+	}
+	r.awaits(func(c fakellm.Counts) bool { return c.Disconnects == 1 })
+	if again := f.cancel(id); !bytes.Equal(again.body, p.body) {
+		t.Errorf("again: %d %s", again.status, again.body)
 	}
 }

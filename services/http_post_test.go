@@ -294,7 +294,7 @@ func TestWhatWasAcceptedIsNotTakenBackWhenItsResultCannotBeWaitedFor(t *testing.
 	if _, _, err := r.conn.Marker(t.Context(), s.ID); err != nil {
 		t.Errorf("the marker of %s: %v", s.ID, err)
 	}
-	if p := f.get("/v1/jobs/" + s.ID).is(t, "a poll", http.StatusServiceUnavailable, fate.Unavailable); strings.Contains(p.Title, "stored") {
+	if p := f.get("/v1/jobs/"+s.ID).is(t, "a poll", http.StatusServiceUnavailable, fate.Unavailable); strings.Contains(p.Title, "stored") {
 		t.Errorf("who asks is told of a request that he did not send: %s", p.Title)
 	}
 }

@@ -214,30 +214,31 @@ func (d *Desk) notStored(id string, err error) job.Receipt {
 }
 
 // Cancel ends a run from outside: the cancelled result competes with the run's own, the first write
-// decides. Then the id is marked, so that no more work is spent on it.
-func (d *Desk) Cancel(ctx context.Context, id string) job.Receipt {
+// decides. Then the id is marked, so that no more work is spent on it. With the receipt comes the marker of the run
+// that it is about; nil: it is about none.
+func (d *Desk) Cancel(ctx context.Context, id string) (job.Receipt, *job.Marker) {
 	ctx, cancel := context.WithTimeout(ctx, deskTimeout)
 	defer cancel()
 	held, _, err := d.conn.Marker(ctx, id)
 	if errors.Is(err, broker.ErrNotFound) {
-		return job.Receipt{ID: id, Error: &job.Failure{Code: fate.NotFound, Message: "nothing is known of this id; a request that was only just published is known once ingest has read it"}}
+		return job.Receipt{ID: id, Error: &job.Failure{Code: fate.NotFound, Message: "nothing is known of this id; a request that was only just published is known once ingest has read it"}}, nil
 	}
 	if err != nil {
-		return d.notCancelled(id, err)
+		return d.notCancelled(id, err), nil
 	}
 	subject := broker.ResultSubject(held.Task, id)
 	if r, _, err := d.conn.Result(ctx, held.Task, id); err == nil && r.Run >= held.Run {
-		return job.Receipt{ID: id, Status: string(r.Status), ResultSubject: subject}
+		return job.Receipt{ID: id, Status: string(r.Status), ResultSubject: subject}, held
 	}
 	j := held.Job()
 	j.Outcome = &job.Outcome{Status: job.Cancelled}
 	if err := stage.HandIn(ctx, d.conn, j, ".cancel"); err != nil {
-		return d.notCancelled(id, err)
+		return d.notCancelled(id, err), nil
 	}
 	if err := d.conn.Cancel(ctx, id, held.Run); err != nil {
 		d.log.Warn().Err(err).Str("job", id).Msg("cancelled, but calls under way were not told")
 	}
-	return job.Receipt{ID: id, Status: Cancelling, ResultSubject: subject}
+	return job.Receipt{ID: id, Status: Cancelling, ResultSubject: subject}, held
 }
 
 func (d *Desk) notCancelled(id string, err error) job.Receipt {

@@ -31,7 +31,7 @@ func (d *Door) jobSocket(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
 	l := d.hub.watchJob(id)
 	defer l.close()
-	k, p := d.lookFirst(r.Context(), c, id)
+	k, p := d.lookInTurn(r.Context(), c, id)
 	if p != nil {
 		p.write(w)
 		return

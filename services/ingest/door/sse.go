@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"spillway/pkg/broker"
 	"spillway/pkg/fate"
 	"spillway/pkg/job"
 )
@@ -62,13 +61,13 @@ func (d *Door) jobEvents(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
 	l := d.hub.watchJob(id) // before the look: what comes in between is seen by one or the other
 	defer l.close()
-	k, p := d.lookFirst(r.Context(), c, id)
+	k, p := d.lookInTurn(r.Context(), c, id)
 	if p != nil {
 		p.write(w)
 		return
 	}
 	had := lastEventID(r)
-	if k.result != nil && runHad(had) >= broker.RunOf(k.result.Header) {
+	if k.marker == nil && runHad(had) >= k.run() {
 		w.WriteHeader(http.StatusNoContent) // tells a browser not to come back
 		return
 	}
@@ -114,22 +113,10 @@ func sessionFor(c *caller, r *http.Request) (session, *Problem) {
 	return session{tenant, name}, nil
 }
 
-// lookFirst looks at a job, when it is its turn.
-func (d *Door) lookFirst(ctx context.Context, c *caller, id string) (k *known, p *Problem) {
-	err := d.hub.reading(ctx, func(ctx context.Context) error {
-		k, p = d.look(ctx, c, id)
-		return nil
-	})
-	if err != nil {
-		return nil, d.unanswered(id, err)
-	}
-	return k, p
-}
-
 // stateFor says where jobs are, with the addresses for a caller.
 func (d *Door) stateFor(r *http.Request, c *caller) func(context.Context, *known) any {
 	return func(ctx context.Context, k *known) any {
-		if k.result != nil {
+		if k.marker == nil {
 			return k.ended()
 		}
 		s := d.state(ctx, k.marker)

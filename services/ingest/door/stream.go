@@ -77,16 +77,17 @@ func (s *stream) job(ctx context.Context, k *known, had string) error {
 	if err := s.tellJSON(tellsState, "", s.state(ctx, k)); err != nil {
 		return err
 	}
-	if k.result != nil {
-		return s.result(c, broker.RunOf(k.result.Header), k.result.Data)
+	if k.marker == nil {
+		return s.result(c, k.run(), k.result.Data)
 	}
+	c.await(k)
 	if err := s.catchUp(ctx, c); err != nil {
 		return err
 	}
 	f := follower{
 		hear: func(events []event) (bool, error) {
 			for _, e := range events {
-				if err := s.hear(ctx, c, e); err != nil || c.done > 0 {
+				if err := s.hear(ctx, c, e); err != nil || c.isOver() {
 					return true, err
 				}
 			}
@@ -175,6 +176,7 @@ func (s *stream) hear(ctx context.Context, c *course, e event) error {
 	case e.kind == deltaEvent:
 		return s.draft(ctx, c, e)
 	}
+	c.run = max(c.run, number(e.msg.Data, `"run":`))
 	return s.tell(tellsProgress, s.idOfSession(), e.msg.Data)
 }
 
@@ -208,7 +210,11 @@ func (s *stream) lookAgain(ctx context.Context, c *course, all bool) (done bool,
 	})
 	switch {
 	case err == nil:
-		return true, s.result(c, broker.RunOf(stored.Header), stored.Data)
+		err := s.result(c, broker.RunOf(stored.Header), stored.Data)
+		if !all || err != nil || c.isOver() {
+			return c.isOver(), err
+		}
+		return false, s.catchUp(ctx, c)
 	case all && errors.Is(err, broker.ErrNotFound):
 		return false, s.catchUp(ctx, c)
 	case !errors.Is(err, broker.ErrNotFound):
@@ -243,5 +249,5 @@ type Ended struct {
 
 func (k *known) ended() Ended {
 	id, task := k.identity()
-	return Ended{ID: id, Task: task, Run: broker.RunOf(k.result.Header), Status: job.Status(k.result.Header.Get(broker.StatusHeader))}
+	return Ended{ID: id, Task: task, Run: k.run(), Status: job.Status(k.result.Header.Get(broker.StatusHeader))}
 }
