@@ -95,8 +95,8 @@ func (d *Door) await(ctx context.Context, c *caller, id string, run int, wait ti
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	defer context.AfterFunc(d.staying, cancel)() //nolint:contextcheck // the door's own life, beside the request's
+	k, p := d.look(ctx, c, id)
 	for {
-		k, p := d.look(ctx, c, id)
 		if p != nil || k.run() >= run || waiting.Err() != nil {
 			return k, p
 		}
@@ -106,6 +106,10 @@ func (d *Door) await(ctx context.Context, c *caller, id string, run int, wait ti
 		}
 		if waiting.Err() != nil {
 			return k, nil
+		}
+		// After a reconnect all who wait come here at once.
+		if again, wrong := d.lookInTurn(waiting, c, id); waiting.Err() == nil {
+			k, p = again, wrong
 		}
 	}
 }
