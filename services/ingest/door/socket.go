@@ -188,6 +188,10 @@ func (f *frames) tell(event, id string, data []byte) error {
 	return f.conn.Write(ctx, websocket.MessageText, body)
 }
 
+func (f *frames) sendAway(after time.Duration) error {
+	return f.tell(tellsReconnect, "", comeBack(after))
+}
+
 // pulse asks for a pong, and waits for it.
 func (f *frames) pulse() error {
 	ctx, cancel := context.WithTimeout(f.ctx, f.cutAfter)

@@ -20,7 +20,8 @@ func lastEventID(r *http.Request) string {
 	return r.URL.Query().Get("last_event_id")
 }
 
-// entering authenticates a client of a stream; the problem is nil for whom is let in.
+// entering authenticates a client of a stream; the problem is nil for whom is let in. fate.Draining is for callers who
+// may come in elsewhere.
 func (d *Door) entering(w http.ResponseWriter, r *http.Request) (*caller, *Problem) {
 	c, p := d.authenticate(r, true)
 	if p == nil {
@@ -55,7 +56,7 @@ func (d *Door) isStillWelcome(c *caller) bool {
 func (d *Door) jobEvents(w http.ResponseWriter, r *http.Request) {
 	c, p := d.entering(w, r)
 	if p != nil {
-		p.write(w)
+		d.noEvents(w, r, p)
 		return
 	}
 	id := r.PathValue("id")
@@ -63,7 +64,7 @@ func (d *Door) jobEvents(w http.ResponseWriter, r *http.Request) {
 	defer l.close()
 	k, p := d.lookInTurn(r.Context(), c, id)
 	if p != nil {
-		p.write(w)
+		d.noEvents(w, r, p)
 		return
 	}
 	had := lastEventID(r)
@@ -77,6 +78,16 @@ func (d *Door) jobEvents(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
+// noEvents answers who cannot follow now. An EventSource gives up for good at any status but 200 (HTML standard, 9.2.3),
+// so who shall come back is told so in a stream.
+func (d *Door) noEvents(w http.ResponseWriter, r *http.Request, p *Problem) {
+	if p.Status != http.StatusServiceUnavailable {
+		p.write(w)
+		return
+	}
+	d.events(w, r, func(_ context.Context, out teller) error { return out.sendAway(away()) })
+}
+
 // sessionEvents streams what becomes of the jobs of a session.
 func (d *Door) sessionEvents(w http.ResponseWriter, r *http.Request) {
 	c, p := d.entering(w, r)
@@ -85,7 +96,7 @@ func (d *Door) sessionEvents(w http.ResponseWriter, r *http.Request) {
 		of, p = sessionFor(c, r)
 	}
 	if p != nil {
-		p.write(w)
+		d.noEvents(w, r, p)
 		return
 	}
 	l := d.hub.watchSession(of.tenant, of.name)
@@ -172,6 +183,12 @@ func (s *eventStream) tell(event, id string, data []byte) error {
 		data = bytes.ReplaceAll(bytes.ReplaceAll(data, []byte("\r"), nil), []byte("\n"), []byte("\ndata: "))
 	}
 	return s.flush(data, []byte("\n\n"))
+}
+
+// sendAway also says it in the way that an EventSource heeds.
+func (s *eventStream) sendAway(after time.Duration) error {
+	s.out.WriteString("retry: " + strconv.FormatInt(after.Milliseconds(), 10) + "\n")
+	return s.tell(tellsReconnect, "", comeBack(after))
 }
 
 // pulse is a comment. No empty line follows it: to some clients that is an event without data.

@@ -3,6 +3,7 @@ package door
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"strconv"
 	"time"
@@ -38,6 +39,8 @@ type teller interface {
 	tell(event, id string, data []byte) error
 	// pulse sends a sign of life.
 	pulse() error
+	// sendAway tells the client to come back after so long.
+	sendAway(after time.Duration) error
 }
 
 // stream tells a client what becomes of a job, or of the jobs of a session: first the state, then what comes. What
@@ -161,11 +164,20 @@ func (s *stream) pulse() error {
 
 // sendAway tells a client of a door that closes to come back, to whoever is there then.
 func (s *stream) sendAway() error {
-	after := returnSoonest + rand.N(returnLatest-returnSoonest) //nolint:gosec // so that not all come at once
-	if err := s.tellJSON(tellsReconnect, "", map[string]int64{"after_ms": after.Milliseconds()}); err != nil {
+	if err := s.out.sendAway(away()); err != nil {
 		return err
 	}
 	return errDraining
+}
+
+// away is how long a client shall stay away.
+func away() time.Duration {
+	return returnSoonest + rand.N(returnLatest-returnSoonest) //nolint:gosec // so that not all come at once
+}
+
+// comeBack is the data of a reconnect event.
+func comeBack(after time.Duration) []byte {
+	return fmt.Appendf(nil, `{"after_ms":%d}`, after.Milliseconds())
 }
 
 // hear tells an event of a job.
