@@ -1,7 +1,6 @@
 package services_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"fmt"
@@ -174,37 +173,15 @@ func TestAReplayUnderWayIsFollowedAndCancelledOverHTTP(t *testing.T) {
 	if got := f.get("/v1/jobs/" + id); !bytes.Equal(got.body, failed.body) {
 		t.Errorf("a poll is told %d %s", got.status, got.body)
 	}
-	follower, err := f.client.Get(f.base + "/v1/jobs/" + id + "/events")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer follower.Body.Close()
-	lines := bufio.NewReader(follower.Body)
-	var told func(event string) string
-	told = func(event string) (data string) {
-		for !strings.HasPrefix(data, "event: ") {
-			if data, err = lines.ReadString('\n'); err != nil {
-				t.Fatalf("no %s comes: %v", event, err)
-			}
-		}
-		if data != "event: "+event+"\n" {
-			return told(event)
-		}
-		for !strings.HasPrefix(data, "data: ") {
-			if data, err = lines.ReadString('\n'); err != nil {
-				t.Fatalf("%s without data: %v", event, err)
-			}
-		}
-		return data
-	}
-	if state := told("state"); !strings.Contains(state, `"run":2,"status":"running"`) {
+	follower := f.follow("/v1/jobs/" + id + "/events")
+	if state := follower.next("state"); !strings.Contains(state, `"run":2,"status":"running"`) {
 		t.Errorf("who follows it is told %s", state)
 	}
 	p := f.cancel(id, "Prefer", "wait=20")
 	if got := p.result(t); got.Run != 2 || got.Status != job.Cancelled {
 		t.Errorf("the cancellation: %s", p.body)
 	}
-	if result := told("result"); result != "data: "+string(p.body)+"\n" {
+	if result := follower.next("result"); result != string(p.body) {
 		t.Errorf("who follows it is told %s", result)
 	}
 	r.awaits(func(c fakellm.Counts) bool { return c.Disconnects == 1 })

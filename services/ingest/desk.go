@@ -165,6 +165,12 @@ func (d *Desk) store(ctx context.Context, j *job.Job, r *reading, t *task.Task) 
 	if err != nil || held.RequestSeq != mine.RequestSeq || held.RequestStream != mine.RequestStream {
 		return d.repeated(j, held, err)
 	}
+	if held.Session != "" { // for who follows it: ingest may come to it only later
+		stage.Announce(d.conn, stage.Progress{
+			ID: j.ID, Task: j.Task, Run: 1, To: broker.Ingest, Sequence: held.RequestSeq, At: held.AcknowledgedAt,
+			Event: Acknowledged, Tenant: held.Tenant, Session: held.Session,
+		})
+	}
 	return job.Receipt{ID: j.ID, Status: Acknowledged, ResultSubject: broker.ResultSubject(j.Task, j.ID)}, held
 }
 

@@ -43,7 +43,14 @@ func (d *Door) postJob(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	killpoint.Here("post-answer")
-	d.answerAccepted(w, r, c, m, accepted(m, receipt.Status))
+	if m.Session != "" { // its session's clients need not wait for ingest
+		d.hub.recent.note(session{m.Tenant, m.Session}, m.ID, m.AcknowledgedAt)
+	}
+	said := accepted(m)
+	if receipt.Status == ingest.Duplicate {
+		said = d.repeated(r.Context(), c, m)
+	}
+	d.answerAccepted(w, r, c, m, said)
 }
 
 // submit takes a request as far as the desk.
