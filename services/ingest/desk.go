@@ -78,6 +78,9 @@ func (d *Desk) Submit(ctx context.Context, s Submission) (job.Receipt, *job.Mark
 	r := read(s.Body, s.MsgID, s.Task, lane, t)
 	body := s.bind(r, t)
 	if rejection := r.rejection(); rejection != nil {
+		if receipt, held := d.recognise(ctx, s, r.id); held != nil || receipt.Error != nil {
+			return receipt, held
+		}
 		return job.Receipt{ID: r.id, Error: &job.Failure{
 			Code: rejection.Code, Message: rejection.Message, Pointer: r.reasons[0].Pointer, Reasons: r.reasons,
 		}}, nil
@@ -89,6 +92,31 @@ func (d *Desk) Submit(ctx context.Context, s Submission) (job.Receipt, *job.Mark
 		return d.repeated(j, held, err)
 	}
 	return d.store(ctx, j, r, t)
+}
+
+// recognise looks whether a request that would be refused today is one that was taken before: its task may have been
+// tightened, or removed, while its job runs. The receipt is empty for all others.
+func (d *Desk) recognise(ctx context.Context, s Submission, id string) (job.Receipt, *job.Marker) {
+	var of struct {
+		Tenant string `json:"tenant"`
+	}
+	if id == "" || json.Unmarshal(s.Body, &of) != nil {
+		return job.Receipt{}, nil
+	}
+	body := s.Body
+	if s.Tenanted && of.Tenant == "" {
+		body = withTenant(body, s.Tenant)
+	}
+	held, _, err := d.conn.Marker(ctx, id)
+	switch {
+	case errors.Is(err, broker.ErrNotFound):
+		return job.Receipt{}, nil
+	case err != nil:
+		return d.notStored(id, err), nil
+	case held.BodyHash != hashBody(s.Task, body), s.Tenanted && held.Tenant != s.Tenant:
+		return job.Receipt{}, nil
+	}
+	return d.repeated(&job.Job{ID: id, Task: s.Task, Raw: body}, held, nil)
 }
 
 // laneOf is the lane that the body asks for, else its task's.
@@ -126,7 +154,9 @@ func (s Submission) bind(r *reading, t *task.Task) []byte {
 	}
 	r.request.Tenant = s.Tenant
 	body := withTenant(s.Body, s.Tenant)
-	r.tooLarge(body, t)
+	if limit := maxBytes(t); len(body) > limit {
+		r.fault(fate.TooLarge, "", "the request has %d bytes, %d is the most for this tenant", len(s.Body), limit-(len(body)-len(s.Body)))
+	}
 	return body
 }
 
