@@ -29,12 +29,20 @@ import (
 type Desk struct {
 	conn  *broker.Conn
 	tasks *task.Set
+	clock *clock
 	log   zerolog.Logger
 }
 
 // NewDesk makes a desk for the requests of these tasks.
 func NewDesk(conn *broker.Conn, tasks *task.Set, log zerolog.Logger) *Desk {
-	return &Desk{conn: conn, tasks: tasks, log: log}
+	return &Desk{conn: conn, tasks: tasks, log: log, clock: &clock{now: time.Now, log: log, ask: func(ctx context.Context) (time.Time, error) {
+		// Its leader gives the requests their times.
+		s, err := conn.JS.Stream(ctx, broker.RequestsStream)
+		if err != nil {
+			return time.Time{}, err
+		}
+		return s.CachedInfo().TimeStamp, nil
+	}}}
 }
 
 // Submission is a request as a client brings it.
@@ -183,7 +191,7 @@ func (d *Desk) store(ctx context.Context, j *job.Job, r *reading, t *task.Task) 
 		return d.notStored(j.ID, err), nil
 	}
 	killpoint.Here("submit-published")
-	j.AcknowledgedAt = time.Now().UTC()
+	j.AcknowledgedAt = d.clock.read(ctx).UTC()
 	j.Arrival = job.Arrival{Stream: ack.Stream, Sequence: ack.Sequence, At: j.AcknowledgedAt}
 	if ack.Duplicate {
 		held, err := d.await(ctx, j.ID)
