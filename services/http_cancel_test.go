@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -151,5 +152,40 @@ func TestOfACancelAndACompletionThatRaceOneIsTheResult(t *testing.T) {
 	r.emptied(20 * time.Second)
 	if n := r.heard.distinct(); n != jobs {
 		t.Errorf("results of %d ids", n)
+	}
+}
+
+// The result of run 1 is stored all the while; that run 2 is calling says its provider.
+func TestAReplayUnderWayIsFollowedAndCancelledOverHTTP(t *testing.T) {
+	t.Parallel()
+	r := setup(t, brokertest.Server(t).URL())
+	r.run()
+	f := r.front()
+	r.first.SetFaults(fakellm.Fault{Kind: "400"})
+	id := f.accepted("bare", "run again", `,"deadline":"5m"`)
+	failed := f.get("/v1/jobs/" + id + "?wait=20")
+	if got := failed.result(t); got.Status != job.Failed || got.Run != 1 {
+		t.Fatalf("%s", failed.body)
+	}
+	r.first.SetFaults(fakellm.Fault{Kind: "hang_headers"})
+	r.replay(t, id, "")
+	r.awaits(func(c fakellm.Counts) bool { return c.InFlight == 1 })
+	if got := f.get("/v1/jobs/" + id); !bytes.Equal(got.body, failed.body) {
+		t.Errorf("a poll is told %d %s", got.status, got.body)
+	}
+	follower := f.follow("/v1/jobs/" + id + "/events")
+	if state := follower.next("state"); !strings.Contains(state, `"run":2,"status":"running"`) {
+		t.Errorf("who follows it is told %s", state)
+	}
+	p := f.cancel(id, "Prefer", "wait=20")
+	if got := p.result(t); got.Run != 2 || got.Status != job.Cancelled {
+		t.Errorf("the cancellation: %s", p.body)
+	}
+	if result := follower.next("result"); result != string(p.body) {
+		t.Errorf("who follows it is told %s", result)
+	}
+	r.awaits(func(c fakellm.Counts) bool { return c.Disconnects == 1 })
+	if again := f.cancel(id); !bytes.Equal(again.body, p.body) {
+		t.Errorf("again: %d %s", again.status, again.body)
 	}
 }

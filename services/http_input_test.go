@@ -1,10 +1,15 @@
 package services_test
 
 import (
+	"maps"
 	"net/http"
+	"net/url"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
+	"spillway/pkg/apikey"
 	"spillway/pkg/broker/brokertest"
 	"spillway/pkg/fate"
 )
@@ -86,5 +91,98 @@ func TestBadInputIsAnsweredWithAProblemThatNamesThePlace(t *testing.T) {
 		t.Errorf("Allow: %s", p.header.Get("Allow"))
 	} else {
 		p.is(t, "DELETE", 405, fate.MethodNotAllowed)
+	}
+}
+
+// The second door stands for the process after a deploy that tightened one task and removed another.
+func TestARepeatedRequestIsRecognisedThoughItWouldBeRefusedToday(t *testing.T) {
+	t.Parallel()
+	r := setup(t, brokertest.Server(t).URL())
+	f := r.guarded()
+	both := []apikey.Scope{apikey.Submit, apikey.Read}
+	acme, _ := f.key(apikey.Spec{Tenant: "acme", Scopes: both})
+	bolt, _ := f.key(apikey.Spec{Tenant: "bolt", Scopes: both})
+	tasks := *r.tasks
+	r.tasks = &tasks
+	tasks.Tasks = maps.Clone(tasks.Tasks)
+	const body = `{"id":"mine","input":{"text":"taken before"}}`
+	ids := map[string]string{}
+	for _, name := range []string{"toy", "bare"} {
+		ids[name] = f.with(acme).post(name, `{"input":{"text":"taken before"}}`, "Idempotency-Key", "one").said(t).ID
+	}
+	if s := f.with(acme).post("plain", body).said(t); s.Status != "acknowledged" {
+		t.Fatalf("%+v", s)
+	}
+	tight := *tasks.Tasks["toy"]
+	tight.MaxInputBytes = 10
+	tasks.Tasks["toy"] = &tight
+	delete(tasks.Tasks, "bare")
+	delete(tasks.Tasks, "plain")
+	after := r.guarded()
+	for _, name := range []string{"toy", "bare"} {
+		p := after.with(acme).post(name, `{"input":{"text":"taken before"}}`, "Idempotency-Key", "one")
+		if s := p.said(t); p.status != http.StatusAccepted || s.Status != "duplicate" || s.ID != ids[name] {
+			t.Errorf("%s: %d %s", name, p.status, p.body)
+		}
+	}
+	if p := after.with(acme).post("plain", body); p.status != http.StatusAccepted {
+		t.Errorf("by its own id: %d %s", p.status, p.body)
+	}
+	after.with(acme).post("bare", `{"input":{"text":"another"}}`, "Idempotency-Key", "one").is(t, "another body", 404, fate.UnknownTask)
+	after.with(acme).post("bare", `{"input":{"text":"taken before"}}`, "Idempotency-Key", "two").is(t, "another key", 404, fate.UnknownTask)
+	after.with(acme).post("toy", `{"input":{"text":"new"}}`).is(t, "a new one", 413, fate.TooLarge)
+	// The body that was stored, tenant and all, is refused to others as before.
+	after.with(bolt).post("plain", `{"tenant":"acme","id":"mine","input":{"text":"taken before"}}`).is(t, "another tenant's", 404, fate.UnknownTask)
+}
+
+func TestTheMostThatATenantMaySendIsSaidAsItSendsIt(t *testing.T) {
+	t.Parallel()
+	r := setup(t, brokertest.Server(t).URL())
+	tasks := *r.tasks
+	r.tasks = &tasks
+	tasks.Tasks = maps.Clone(tasks.Tasks)
+	small := *tasks.Tasks["bare"]
+	small.MaxInputBytes = 60
+	tasks.Tasks["bare"] = &small
+	f := r.guarded()
+	acme, _ := f.key(apikey.Spec{Tenant: "acme", Scopes: []apikey.Scope{apikey.Submit}})
+	body := func(size int) string {
+		return `{"input":{"text":"` + strings.Repeat("x", size-len(`{"input":{"text":""}}`)) + `"}}`
+	}
+	p := f.with(acme).post("bare", body(60))
+	p.is(t, "too large with its tenant", 413, fate.TooLarge)
+	found := regexp.MustCompile(`has 60 bytes, (\d+) is the most`).FindSubmatch(p.body)
+	if found == nil {
+		t.Fatalf("%s", p.body)
+	}
+	most, err := strconv.Atoi(string(found[1]))
+	if err != nil || most >= 60 {
+		t.Fatalf("%d, %v", most, err)
+	}
+	if p := f.with(acme).post("bare", body(most)); p.status != http.StatusAccepted {
+		t.Errorf("%d bytes: %d %s", most, p.status, p.body)
+	}
+	f.with(acme).post("bare", body(most+1)).is(t, "one more", 413, fate.TooLarge)
+}
+
+func TestASessionHasANameThatAnAddressCanCarry(t *testing.T) {
+	t.Parallel()
+	r := setup(t, brokertest.Server(t).URL())
+	f := r.front()
+	for _, name := range []string{".", ".."} {
+		s := f.post("toy", `{"input":{"text":"x"},"session":"`+name+`"}`).is(t, name, 400, fate.InvalidRequest)
+		if s.Pointer == nil || *s.Pointer != "/session" {
+			t.Errorf("%s: %+v", name, s)
+		}
+	}
+	for _, name := range []string{"...", "a.b", "./a", "../a"} {
+		s := f.post("toy", `{"input":{"text":"x"},"session":"`+name+`"}`).said(t)
+		q, err := url.Parse(s.SessionEventsURL)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if state := f.follow(q.RequestURI()).next("state"); !strings.Contains(state, `"session":"`+name+`"`) {
+			t.Errorf("%s leads to %s", s.SessionEventsURL, state)
+		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"spillway/pkg/broker"
 	"spillway/pkg/broker/brokertest"
 	"spillway/pkg/fakellm"
 	"spillway/pkg/fate"
@@ -124,6 +125,10 @@ func TestAnIdempotencyKeyIsOneRequest(t *testing.T) {
 	}
 	if r := f.get("/v1/jobs/" + first.ID + "?wait=20").result(t); !answersTo(r, "once") {
 		t.Errorf("the first has another's answer: %s", r.Output)
+	}
+	ended := f.get("/v1/jobs/" + first.ID).result(t)
+	if s := f.post("toy", body, "Idempotency-Key", "order 1").said(t); s.Status != "duplicate" || s.Stage != "" || s.Since.Sub(ended.FinishedAt).Abs() > time.Second {
+		t.Errorf("of a job that ended at %s: %+v", ended.FinishedAt, s)
 	}
 	if p := f.post("toy", body, "Idempotency-Key", "order 1", "Prefer", "wait=20"); p.result(t).ID != first.ID {
 		t.Errorf("who waits for a repeated request gets %s", p.body)
@@ -275,5 +280,61 @@ func TestASubmitIsAnsweredAfterItsMarker(t *testing.T) {
 	}
 	if got := r.result("body", 1); got.Status != job.Succeeded {
 		t.Errorf("%+v", got)
+	}
+}
+
+// JetStream answers that it has no such stream: there is nothing to wait for any more.
+func TestWhatWasAcceptedIsNotTakenBackWhenItsResultCannotBeWaitedFor(t *testing.T) {
+	t.Parallel()
+	r := setup(t, brokertest.Server(t).URL())
+	f := r.front()
+	if err := r.conn.JS.DeleteStream(t.Context(), "LLM_RESULTS"); err != nil {
+		t.Fatal(err)
+	}
+	p := f.post("toy", `{"input":{"text":"accepted"}}`, "Prefer", "wait=20")
+	s := p.said(t)
+	if p.status != http.StatusAccepted || s.Status != "acknowledged" || p.header.Get("Location") != f.base+"/v1/jobs/"+s.ID {
+		t.Fatalf("%d %s", p.status, p.body)
+	}
+	if _, _, err := r.conn.Marker(t.Context(), s.ID); err != nil {
+		t.Errorf("the marker of %s: %v", s.ID, err)
+	}
+	if p := f.get("/v1/jobs/"+s.ID).is(t, "a poll", http.StatusServiceUnavailable, fate.Unavailable); strings.Contains(p.Title, "stored") {
+		t.Errorf("who asks is told of a request that he did not send: %s", p.Title)
+	}
+}
+
+func TestWhoRepeatsARequestIsToldWhereItsJobIs(t *testing.T) {
+	t.Parallel()
+	r := setup(t, brokertest.Server(t).URL())
+	r.runAllBut(broker.Validator)
+	f := r.front()
+	const body = `{"input":{"text":"repeated"},"deadline":"5m"}`
+	f.reaches(f.post("toy", body, "Idempotency-Key", "one").said(t).ID, "queued", "validator", "no_process")
+	p := f.post("toy", body, "Idempotency-Key", "one")
+	if s := p.said(t); p.status != http.StatusAccepted || s.Status != "duplicate" || s.Stage != "validator" || s.Why == nil || s.Why.Code != "no_process" {
+		t.Errorf("%d %s", p.status, p.body)
+	}
+}
+
+// Ingest does not run: what is told is known from the doors alone.
+func TestASessionHasWhatWasAcknowledgedAtAnyReplicaBeforeItIsAdmitted(t *testing.T) {
+	t.Parallel()
+	r := setup(t, brokertest.Server(t).URL())
+	here, there := r.front(), r.front()
+	const path = "/v1/sessions/talk/events?tenant=acme"
+	follower := there.follow(path)
+	if state := follower.next("state"); state != `{"session":"talk","jobs":[]}` {
+		t.Errorf("before: %s", state)
+	}
+	id := here.accepted("toy", "first", `,"session":"talk","tenant":"acme"`)
+	if state := here.follow(path).next("state"); !strings.Contains(state, `"jobs":[{"id":"`+id+`"`) {
+		t.Errorf("right after the 202: %s", state)
+	}
+	if told := follower.next("progress"); !strings.Contains(told, id) || !strings.Contains(told, `"to":"ingest"`) || !strings.Contains(told, `"event":"acknowledged"`) {
+		t.Errorf("who follows is told %s", told)
+	}
+	if state := there.follow(path).next("state"); !strings.Contains(state, `"jobs":[{"id":"`+id+`"`) || !strings.Contains(state, `"code":"no_process"`) {
+		t.Errorf("the other replica: %s", state)
 	}
 }

@@ -1,6 +1,7 @@
 package services_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -122,10 +124,11 @@ type reply struct {
 
 // said is what all answers of the door may hold.
 type said struct {
-	ID     string `json:"id"`
-	Status string `json:"-"`
-	Raw    any    `json:"status"`
-	Stage  string `json:"stage"`
+	ID     string    `json:"id"`
+	Status string    `json:"-"`
+	Raw    any       `json:"status"`
+	Stage  string    `json:"stage"`
+	Since  time.Time `json:"since"`
 	Why    *struct {
 		Code     string    `json:"code"`
 		Cause    string    `json:"cause"`
@@ -140,6 +143,7 @@ type said struct {
 	EventsURL        string          `json:"events_url"`
 	SessionEventsURL string          `json:"session_events_url"`
 	Type             string          `json:"type"`
+	Title            string          `json:"title"`
 	Code             string          `json:"code"`
 	Pointer          *string         `json:"pointer"`
 	Header           string          `json:"header"`
@@ -242,4 +246,44 @@ func (p reply) is(t *testing.T, what string, status int, code fate.Code) said {
 		t.Errorf("%s: %d %s, want %d %s\n%s", what, p.status, p.header.Get("Content-Type"), status, code, p.body)
 	}
 	return s
+}
+
+// follower reads server-sent events whose data is one line.
+type follower struct {
+	t     *testing.T
+	lines *bufio.Reader
+}
+
+func (f *front) follow(path string) *follower {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	f.t.Cleanup(cancel)
+	q, err := http.NewRequestWithContext(ctx, http.MethodGet, f.base+path, nil)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	answer, err := f.client.Do(q)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() { answer.Body.Close() })
+	return &follower{f.t, bufio.NewReader(answer.Body)}
+}
+
+// next returns the data of the next event of a name; others are passed over.
+func (f *follower) next(event string) string {
+	f.t.Helper()
+	for isIt := false; ; {
+		line, err := f.lines.ReadString('\n')
+		if err != nil {
+			f.t.Fatalf("no %s comes: %v", event, err)
+		}
+		line = strings.TrimSuffix(line, "\n")
+		if name, ok := strings.CutPrefix(line, "event: "); ok {
+			isIt = name == event
+		}
+		if data, ok := strings.CutPrefix(line, "data: "); ok && isIt {
+			return data
+		}
+	}
 }

@@ -112,7 +112,7 @@ func TestAnExpiredResultIsGoneAndNotUnknown(t *testing.T) {
 	r.drop("LLM_DEAD")
 	f.get("/v1/jobs/"+failed).is(t, "nothing is left", 404, fate.NotFound)
 	// A marker that is left says that there was one, long after the deadline; before it, that there may be one.
-	for id, since := range map[string]time.Duration{"old": time.Hour, "young": 0} {
+	for id, since := range map[string]time.Duration{"old": 25 * time.Hour, "young": 0} {
 		m := &job.Marker{V: 1, ID: id, Task: "bare", Lane: job.Interactive, Run: 1, RequestStream: "LLM_REQUESTS", RequestSeq: 1, AcknowledgedAt: time.Now().Add(-since), Deadline: time.Now().Add(-since).Add(20 * time.Second)}
 		if _, err := r.conn.Admit(t.Context(), m); err != nil {
 			t.Fatal(err)

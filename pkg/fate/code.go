@@ -113,7 +113,7 @@ var codes = []Description{
 	{RateLimited, "none", "The key's requests come faster than its rate.", "Wait for Retry-After, or raise the key's rate."},
 	{Gone, "none", "The job's result was there and has expired.", "Keep results longer (ResultAge), or read the dead letter that the problem names."},
 	{DoorFull, "none", "Too many requests wait for admission.", "Wait for Retry-After, then send it again with the same Idempotency-Key."},
-	{Unavailable, "none", "JetStream did not answer in time: whether the request was stored is not known.", "Send it again with the same Idempotency-Key or id."},
+	{Unavailable, "none", "JetStream did not answer in time.", "Ask again; send a request again with the same Idempotency-Key or id, for it may have been stored."},
 	{Draining, "none", "This process is leaving and takes no more requests.", "Send it again: another process takes it."},
 	{UnsupportedMedia, "none", "The request's body is not declared as JSON.", "Send Content-Type: application/json."},
 	{NoSuchRoute, "none", "There is nothing at this address.", "See /openapi.json."},

@@ -25,7 +25,8 @@ type Progress struct {
 	At       time.Time `json:"at"`
 	Fate     string    `json:"fate,omitempty"`
 	Code     fate.Code `json:"code,omitempty"`
-	// Event says what happened when it was no hand-over: duplicate, id_conflict, replay_refused, result.
+	// Event says what happened when it was no hand-over: duplicate, id_conflict, replay_refused, result; acknowledged,
+	// of a request with a session that a door took.
 	Event   string     `json:"event,omitempty"`
 	Message string     `json:"message,omitempty"`
 	Status  job.Status `json:"status,omitempty"`

@@ -29,12 +29,20 @@ import (
 type Desk struct {
 	conn  *broker.Conn
 	tasks *task.Set
+	clock *clock
 	log   zerolog.Logger
 }
 
 // NewDesk makes a desk for the requests of these tasks.
 func NewDesk(conn *broker.Conn, tasks *task.Set, log zerolog.Logger) *Desk {
-	return &Desk{conn: conn, tasks: tasks, log: log}
+	return &Desk{conn: conn, tasks: tasks, log: log, clock: &clock{now: time.Now, log: log, ask: func(ctx context.Context) (time.Time, error) {
+		// Its leader gives the requests their times.
+		s, err := conn.JS.Stream(ctx, broker.RequestsStream)
+		if err != nil {
+			return time.Time{}, err
+		}
+		return s.CachedInfo().TimeStamp, nil
+	}}}
 }
 
 // Submission is a request as a client brings it.
@@ -78,6 +86,9 @@ func (d *Desk) Submit(ctx context.Context, s Submission) (job.Receipt, *job.Mark
 	r := read(s.Body, s.MsgID, s.Task, lane, t)
 	body := s.bind(r, t)
 	if rejection := r.rejection(); rejection != nil {
+		if receipt, held := d.recognise(ctx, s, r.id); held != nil || receipt.Error != nil {
+			return receipt, held
+		}
 		return job.Receipt{ID: r.id, Error: &job.Failure{
 			Code: rejection.Code, Message: rejection.Message, Pointer: r.reasons[0].Pointer, Reasons: r.reasons,
 		}}, nil
@@ -89,6 +100,31 @@ func (d *Desk) Submit(ctx context.Context, s Submission) (job.Receipt, *job.Mark
 		return d.repeated(j, held, err)
 	}
 	return d.store(ctx, j, r, t)
+}
+
+// recognise looks whether a request that would be refused today is one that was taken before: its task may have been
+// tightened, or removed, while its job runs. The receipt is empty for all others.
+func (d *Desk) recognise(ctx context.Context, s Submission, id string) (job.Receipt, *job.Marker) {
+	var of struct {
+		Tenant string `json:"tenant"`
+	}
+	if id == "" || json.Unmarshal(s.Body, &of) != nil {
+		return job.Receipt{}, nil
+	}
+	body := s.Body
+	if s.Tenanted && of.Tenant == "" {
+		body = withTenant(body, s.Tenant)
+	}
+	held, _, err := d.conn.Marker(ctx, id)
+	switch {
+	case errors.Is(err, broker.ErrNotFound):
+		return job.Receipt{}, nil
+	case err != nil:
+		return d.notStored(id, err), nil
+	case held.BodyHash != hashBody(s.Task, body), s.Tenanted && held.Tenant != s.Tenant:
+		return job.Receipt{}, nil
+	}
+	return d.repeated(&job.Job{ID: id, Task: s.Task, Raw: body}, held, nil)
 }
 
 // laneOf is the lane that the body asks for, else its task's.
@@ -126,7 +162,9 @@ func (s Submission) bind(r *reading, t *task.Task) []byte {
 	}
 	r.request.Tenant = s.Tenant
 	body := withTenant(s.Body, s.Tenant)
-	r.tooLarge(body, t)
+	if limit := maxBytes(t); len(body) > limit {
+		r.fault(fate.TooLarge, "", "the request has %d bytes, %d is the most for this tenant", len(s.Body), limit-(len(body)-len(s.Body)))
+	}
 	return body
 }
 
@@ -153,7 +191,7 @@ func (d *Desk) store(ctx context.Context, j *job.Job, r *reading, t *task.Task) 
 		return d.notStored(j.ID, err), nil
 	}
 	killpoint.Here("submit-published")
-	j.AcknowledgedAt = time.Now().UTC()
+	j.AcknowledgedAt = d.clock.read(ctx).UTC()
 	j.Arrival = job.Arrival{Stream: ack.Stream, Sequence: ack.Sequence, At: j.AcknowledgedAt}
 	if ack.Duplicate {
 		held, err := d.await(ctx, j.ID)
@@ -164,6 +202,12 @@ func (d *Desk) store(ctx context.Context, j *job.Job, r *reading, t *task.Task) 
 	killpoint.Here("submit-marked")
 	if err != nil || held.RequestSeq != mine.RequestSeq || held.RequestStream != mine.RequestStream {
 		return d.repeated(j, held, err)
+	}
+	if held.Session != "" { // for who follows it: ingest may come to it only later
+		stage.Announce(d.conn, stage.Progress{
+			ID: j.ID, Task: j.Task, Run: 1, To: broker.Ingest, Sequence: held.RequestSeq, At: held.AcknowledgedAt,
+			Event: Acknowledged, Tenant: held.Tenant, Session: held.Session,
+		})
 	}
 	return job.Receipt{ID: j.ID, Status: Acknowledged, ResultSubject: broker.ResultSubject(j.Task, j.ID)}, held
 }
@@ -214,30 +258,31 @@ func (d *Desk) notStored(id string, err error) job.Receipt {
 }
 
 // Cancel ends a run from outside: the cancelled result competes with the run's own, the first write
-// decides. Then the id is marked, so that no more work is spent on it.
-func (d *Desk) Cancel(ctx context.Context, id string) job.Receipt {
+// decides. Then the id is marked, so that no more work is spent on it. With the receipt comes the marker of the run
+// that it is about; nil: it is about none.
+func (d *Desk) Cancel(ctx context.Context, id string) (job.Receipt, *job.Marker) {
 	ctx, cancel := context.WithTimeout(ctx, deskTimeout)
 	defer cancel()
 	held, _, err := d.conn.Marker(ctx, id)
 	if errors.Is(err, broker.ErrNotFound) {
-		return job.Receipt{ID: id, Error: &job.Failure{Code: fate.NotFound, Message: "nothing is known of this id; a request that was only just published is known once ingest has read it"}}
+		return job.Receipt{ID: id, Error: &job.Failure{Code: fate.NotFound, Message: "nothing is known of this id; a request that was only just published is known once ingest has read it"}}, nil
 	}
 	if err != nil {
-		return d.notCancelled(id, err)
+		return d.notCancelled(id, err), nil
 	}
 	subject := broker.ResultSubject(held.Task, id)
 	if r, _, err := d.conn.Result(ctx, held.Task, id); err == nil && r.Run >= held.Run {
-		return job.Receipt{ID: id, Status: string(r.Status), ResultSubject: subject}
+		return job.Receipt{ID: id, Status: string(r.Status), ResultSubject: subject}, held
 	}
 	j := held.Job()
 	j.Outcome = &job.Outcome{Status: job.Cancelled}
 	if err := stage.HandIn(ctx, d.conn, j, ".cancel"); err != nil {
-		return d.notCancelled(id, err)
+		return d.notCancelled(id, err), nil
 	}
 	if err := d.conn.Cancel(ctx, id, held.Run); err != nil {
 		d.log.Warn().Err(err).Str("job", id).Msg("cancelled, but calls under way were not told")
 	}
-	return job.Receipt{ID: id, Status: Cancelling, ResultSubject: subject}
+	return job.Receipt{ID: id, Status: Cancelling, ResultSubject: subject}, held
 }
 
 func (d *Desk) notCancelled(id string, err error) job.Receipt {

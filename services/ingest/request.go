@@ -95,15 +95,19 @@ const (
 )
 
 func (r *reading) tooLarge(body []byte, t *task.Task) bool {
-	limit := job.MaxRequestBytes
-	if t != nil && t.MaxInputBytes > 0 {
-		limit = min(limit, t.MaxInputBytes)
-	}
+	limit := maxBytes(t)
 	if len(body) <= limit {
 		return false
 	}
 	r.fault(fate.TooLarge, "", "the request has %d bytes, %d is the most", len(body), limit)
 	return true
+}
+
+func maxBytes(t *task.Task) int {
+	if t != nil && t.MaxInputBytes > 0 {
+		return min(job.MaxRequestBytes, t.MaxInputBytes)
+	}
+	return job.MaxRequestBytes
 }
 
 func (r *reading) unreadable(err error) {
@@ -175,6 +179,8 @@ func (r *reading) checkText(name, text, lane string, t *task.Task) {
 	case "session", "tenant":
 		if !job.IsLabel(text) {
 			r.fault(fate.InvalidRequest, "/"+name, "%s must match [A-Za-z0-9_.@:=/-]{1,128}", name)
+		} else if name == "session" && (text == "." || text == "..") {
+			r.fault(fate.InvalidRequest, "/session", "no address leads to a session named . or ..; choose another name")
 		}
 	case "lane":
 		if text != job.Interactive && text != job.Batch {

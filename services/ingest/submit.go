@@ -86,7 +86,8 @@ func (in *ingest) submit(ctx context.Context, m *nats.Msg) job.Receipt {
 
 // cancel takes up a cancellation.
 func (in *ingest) cancel(ctx context.Context, m *nats.Msg) job.Receipt {
-	return in.desk.Cancel(ctx, broker.Token(m.Subject, 2))
+	receipt, _ := in.desk.Cancel(ctx, broker.Token(m.Subject, 2))
+	return receipt
 }
 
 // traceParent keeps the client's W3C traceparent, or makes one, so that each result has a trace id.

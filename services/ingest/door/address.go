@@ -10,7 +10,8 @@ import (
 	"spillway/pkg/job"
 )
 
-// tokenLife is how long a token in an address is good for. The state of a job always has a fresh one.
+// tokenLife is how long a token in an address is good for. The state of a job always has a fresh one, also for whom
+// comes with a token: so long after the job's deadline at most.
 const tokenLife = 15 * time.Minute
 
 // Addresses are where to go on from an answer.
@@ -59,17 +60,31 @@ func socket(address string) string { return "ws" + strings.TrimPrefix(address, "
 
 // token is the query with a token for g; "" where none is needed, or the caller may not hand one out.
 func (d *Door) token(c *caller, m *job.Marker, g apikey.Grant) string {
-	if c.grant != nil {
-		return "?" + url.Values{tokenParameter: {c.token}}.Encode()
-	}
-	if c.key == nil || !c.key.May(apikey.Read, m.Task) {
+	switch {
+	case c.grant != nil:
+		g.Tenant, g.KeyID, g.Until = c.grant.Tenant, c.grant.KeyID, renewed(c.grant, &g, m.Deadline)
+	case c.key != nil && c.key.May(apikey.Read, m.Task):
+		g.Tenant, g.KeyID, g.Until = c.key.Tenant, c.key.ID, time.Now().Add(tokenLife)
+	default:
 		return ""
 	}
-	g.Tenant, g.KeyID, g.Until = c.key.Tenant, c.key.ID, time.Now().Add(tokenLife)
 	token, err := d.o.Keys.Sign(g)
 	if err != nil {
-		d.log.Warn().Err(err).Str("key", c.key.ID).Msg("an address goes out without a token")
+		d.log.Warn().Err(err).Str("key", g.KeyID).Msg("an address goes out without a token")
 		return ""
 	}
 	return "?" + url.Values{tokenParameter: {token}}.Encode()
+}
+
+// renewed is until when a new token for g is good that a holder of one is given. What he has himself is never cut
+// short; a token for a job of his session lasts no longer than that for the session.
+func renewed(has, g *apikey.Grant, deadline time.Time) time.Time {
+	until := time.Now().Add(tokenLife)
+	if last := deadline.Add(tokenLife); last.Before(until) {
+		until = last
+	}
+	if has.Session != g.Session && until.After(has.Until) || has.Session == g.Session && until.Before(has.Until) {
+		return has.Until
+	}
+	return until
 }

@@ -93,7 +93,7 @@ func (d *Door) byToken(token string) (*caller, *Problem) {
 	case err == nil:
 		return &caller{grant: &grant, token: token}, nil
 	case errors.Is(err, apikey.ErrExpired):
-		return nil, unauthorized("this token has expired; a new one is in the events_url of the job's state")
+		return nil, unauthorized("this token has expired; who has the key finds a new one in the events_url of the job's state")
 	case errors.Is(err, apikey.ErrRevoked):
 		return nil, unauthorized("the API key of this token was revoked")
 	}

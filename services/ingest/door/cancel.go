@@ -4,6 +4,7 @@ import (
 	"net/http"
 
 	"spillway/pkg/apikey"
+	"spillway/pkg/fate"
 	"spillway/pkg/job"
 	"spillway/services/ingest"
 )
@@ -24,33 +25,30 @@ func (d *Door) cancelJob(w http.ResponseWriter, r *http.Request) {
 	}
 	id := r.PathValue("id")
 	k, p := d.lookFor(r.Context(), c, id, apikey.Submit)
-	if p == nil && k.result == nil {
-		receipt := d.o.Desk.Cancel(r.Context(), id)
-		switch {
+	var m *job.Marker // of the run that is being cancelled
+	if p == nil {
+		// A stored result may be of an earlier run than the one under way: the desk compares them.
+		var receipt job.Receipt
+		receipt, m = d.o.Desk.Cancel(r.Context(), id)
+		switch hasResult := k.result != nil; {
+		case receipt.Error != nil && receipt.Error.Code == fate.NotFound && hasResult: // its marker has expired
 		case receipt.Error != nil:
 			p = refused(receipt)
-		case receipt.Status != ingest.Cancelling: // it has ended meanwhile
+		case receipt.Status != ingest.Cancelling:
+			m = nil
 			k, p = d.lookFor(r.Context(), c, id, apikey.Submit)
 		}
 	}
 	switch {
 	case p != nil:
 		p.write(w)
-	case k.result == nil:
-		d.cancelling(w, r, c, k.marker)
+	case m != nil:
+		d.answerAccepted(w, r, c, m, cancelled(m))
+	case k.result == nil: // it had one a moment ago
+		notFound(id).write(w)
 	case c.readScope() != nil:
 		w.WriteHeader(http.StatusNoContent) // it has ended; how is not for this key
 	default:
 		writeResult(w, k.result.Data)
 	}
-}
-
-// cancelling answers who has just cancelled: with the result if he waits for it, else with the state.
-func (d *Door) cancelling(w http.ResponseWriter, r *http.Request, c *caller, m *job.Marker) {
-	if wait := preferred(r.Header); wait > 0 && c.mayReadJob(m.ID, m.Task, m.Tenant) {
-		w.Header().Set("Preference-Applied", "wait")
-		d.answerWithin(w, r, c, m.ID, wait)
-		return
-	}
-	d.writeState(w, r, c, m, cancelled(m))
 }

@@ -14,6 +14,7 @@ import (
 
 	"spillway/pkg/broker"
 	"spillway/pkg/stage"
+	"spillway/services/ingest"
 )
 
 // kind is what an event tells.
@@ -139,15 +140,19 @@ func (h *hub) unsubscribe() {
 	}
 }
 
-// aside marks progress that is of no hop: a repeated request was told something.
-const aside = `"event":`
+// Progress with an event is of no hop: a repeated request was told something. Only that a request was acknowledged
+// is news of the job itself.
+const (
+	aside      = `"event":`
+	asideOfNew = aside + `"` + ingest.Acknowledged + `"`
+)
 
 // hear hands an event on. It is called by each subscription for itself.
 func (h *hub) hear(e event) {
 	id, of := e.id(), sessionOf(e.msg.Header)
 	switch e.kind {
 	case progressEvent:
-		if bytes.Contains(e.msg.Data, []byte(aside)) {
+		if bytes.Contains(e.msg.Data, []byte(aside)) && !bytes.Contains(e.msg.Data, []byte(asideOfNew)) {
 			return
 		}
 		h.last.put(id, e.msg.Data)

@@ -14,10 +14,19 @@ import (
 	"spillway/pkg/job"
 )
 
-// known is what the leader says of a job: its stored result, or its marker while it has none.
+// known is what the leader says of a job: its stored result, or its marker while it has none. Who follows a job is
+// told both when a newer run than the result's is under way.
 type known struct {
 	marker *job.Marker
 	result *broker.Stored
+}
+
+// run is the one of the stored result; 0: there is none.
+func (k *known) run() int {
+	if k.result == nil {
+		return 0
+	}
+	return broker.RunOf(k.result.Header)
 }
 
 const (
@@ -63,6 +72,28 @@ func (d *Door) lookFor(ctx context.Context, c *caller, id string, scope apikey.S
 		return nil, d.buried(ctx, c, id, scope, m)
 	}
 	return &known{marker: m}, nil
+}
+
+// lookInTurn looks at a job when it is its turn, for the many who want to at once, and for who follows the job: of one
+// with a result, the marker tells whether a replay is under way.
+func (d *Door) lookInTurn(ctx context.Context, c *caller, id string) (k *known, p *Problem) {
+	err := d.hub.reading(ctx, func(ctx context.Context) error {
+		if k, p = d.look(ctx, c, id); p != nil || k.result == nil {
+			return nil
+		}
+		m, _, err := d.o.Conn.Marker(ctx, id)
+		if errors.Is(err, broker.ErrNotFound) {
+			return nil
+		}
+		if err == nil && m.Run > k.run() {
+			k.marker = m
+		}
+		return err
+	})
+	if err != nil {
+		return nil, d.unanswered(id, err)
+	}
+	return k, p
 }
 
 // tenantOf reads whose a result is, for callers to whom that matters.

@@ -34,7 +34,7 @@ type places struct {
 
 // answer is what the broker said last to a question.
 type answer struct {
-	mu    sync.Mutex
+	turn  chan struct{} // who holds it may ask and read; waiting for it can be given up
 	at    time.Time
 	value any
 	err   error
@@ -44,23 +44,29 @@ func newPlaces(conn *broker.Conn) *places {
 	return &places{conn: conn, locates: rate.NewLimiter(rate.Every(askEvery), 1), known: map[string]*answer{}}
 }
 
-// ask returns the answer to a question, no older than a second. Who asks meanwhile waits for the same answer. The
+// ask returns the answer to a question, no older than a second. Who asks meanwhile waits for the same answer, until
+// his ctx ends. The
 // questions are of a bounded number: the names of inboxes, models and providers are in them, nothing of a client's.
 func ask[T any](ctx context.Context, p *places, question string, f func(context.Context) (T, error)) (T, bool) {
 	p.mu.Lock()
 	a := p.known[question]
 	if a == nil {
-		a = &answer{}
+		a = &answer{turn: make(chan struct{}, 1)}
 		p.known[question] = a
 	}
 	p.mu.Unlock()
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	select {
+	case a.turn <- struct{}{}:
+	case <-ctx.Done():
+		var none T
+		return none, false
+	}
+	defer func() { <-a.turn }()
 	if time.Since(a.at) >= askEvery {
-		own, cancel := context.WithTimeout(context.WithoutCancel(ctx), placeTimeout) // the answer is for others too
-		a.value, a.err = f(own)
-		cancel()
-		a.at = time.Now()
+		a.value, a.err = f(ctx)
+		if ctx.Err() == nil { // else it is this caller's end, not the broker's answer
+			a.at = time.Now()
+		}
 	}
 	value, ok := a.value.(T)
 	return value, ok && a.err == nil
@@ -151,14 +157,20 @@ func (p *places) resultsSince(ctx context.Context) (time.Time, bool) {
 		if err != nil {
 			return time.Time{}, err
 		}
-		switch state := s.CachedInfo().State; {
-		case state.FirstSeq <= 1:
-			return time.Time{}, nil // nothing was dropped yet
-		case state.Msgs == 0:
+		var since time.Time
+		config, state := s.CachedInfo().Config, s.CachedInfo().State
+		if config.MaxAge > 0 {
+			since = time.Now().Add(-config.MaxAge)
+		}
+		// A first sequence that is gone may have been replaced by a replay's. An empty stream, and a full one, dropped.
+		isFull := config.MaxBytes > 0 && state.Bytes > uint64(config.MaxBytes)/2
+		switch {
+		case state.FirstSeq > 1 && state.Msgs == 0 && state.LastTime.After(since):
 			return state.LastTime, nil
-		default:
+		case state.FirstSeq > 1 && isFull && state.FirstTime.After(since):
 			return state.FirstTime, nil
 		}
+		return since, nil
 	})
 }
 

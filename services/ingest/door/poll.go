@@ -9,7 +9,8 @@ import (
 	"spillway/pkg/job"
 )
 
-// getJob answers with the stored result, or with the state of a job that has none yet.
+// getJob answers with the stored result, or with the state of a job that has none yet. While a replay is under way that
+// is the result of the run before, until the new one takes its place: streams and cancellations go by the new run.
 func (d *Door) getJob(w http.ResponseWriter, r *http.Request) {
 	c, p := d.authenticate(r, true)
 	if p == nil {

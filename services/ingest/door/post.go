@@ -44,12 +44,14 @@ func (d *Door) postJob(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	killpoint.Here("post-answer")
-	if wait := preferred(r.Header); wait > 0 && c.mayReadJob(m.ID, m.Task, m.Tenant) {
-		w.Header().Set("Preference-Applied", "wait")
-		d.answerWithin(w, r, c, m.ID, wait)
-		return
+	if m.Session != "" { // its session's clients need not wait for ingest
+		d.hub.recent.note(session{m.Tenant, m.Session}, m.ID, m.AcknowledgedAt)
 	}
-	d.writeState(w, r, c, m, accepted(m, receipt.Status))
+	said := accepted(m)
+	if receipt.Status == ingest.Duplicate {
+		said = d.repeated(r.Context(), c, m)
+	}
+	d.answerAccepted(w, r, c, m, said)
 }
 
 // submit takes a request as far as the desk.

@@ -14,8 +14,9 @@ import (
 // course is what a client was told of one job.
 type course struct {
 	id, task string
-	// done is the run whose result was told; 0: none.
-	done int
+	// done is the newest run whose result was told, or that is over for the client; 0: none. run is the newest of
+	// which anything is known.
+	done, run int
 	// told is the last draft that was told; blank, that nothing of a model is shown after it.
 	told  place
 	blank bool
@@ -44,6 +45,12 @@ func (c *course) isNews(d job.Draft) bool {
 	}
 	return c.news.Take(d)
 }
+
+// await says that a newer run is under way than that of the result that is stored.
+func (c *course) await(k *known) { c.done, c.run = k.run(), k.marker.Run }
+
+// isOver reports whether the result of the newest run was told.
+func (c *course) isOver() bool { return c.done > 0 && c.done >= c.run }
 
 // end notes a result. It reports whether it was told before.
 func (c *course) end(run int) (again bool) {

@@ -31,7 +31,7 @@ func (d *Door) jobSocket(w http.ResponseWriter, r *http.Request) {
 	id := r.PathValue("id")
 	l := d.hub.watchJob(id)
 	defer l.close()
-	k, p := d.lookFirst(r.Context(), c, id)
+	k, p := d.lookInTurn(r.Context(), c, id)
 	if p != nil {
 		p.write(w)
 		return
@@ -186,6 +186,10 @@ func (f *frames) tell(event, id string, data []byte) error {
 	ctx, cancel := context.WithTimeout(f.ctx, f.cutAfter)
 	defer cancel()
 	return f.conn.Write(ctx, websocket.MessageText, body)
+}
+
+func (f *frames) sendAway(after time.Duration) error {
+	return f.tell(tellsReconnect, "", comeBack(after))
 }
 
 // pulse asks for a pong, and waits for it.

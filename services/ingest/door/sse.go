@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"spillway/pkg/broker"
 	"spillway/pkg/fate"
 	"spillway/pkg/job"
 )
@@ -21,7 +20,8 @@ func lastEventID(r *http.Request) string {
 	return r.URL.Query().Get("last_event_id")
 }
 
-// entering authenticates a client of a stream; the problem is nil for whom is let in.
+// entering authenticates a client of a stream; the problem is nil for whom is let in. fate.Draining is for callers who
+// may come in elsewhere.
 func (d *Door) entering(w http.ResponseWriter, r *http.Request) (*caller, *Problem) {
 	c, p := d.authenticate(r, true)
 	if p == nil {
@@ -56,19 +56,19 @@ func (d *Door) isStillWelcome(c *caller) bool {
 func (d *Door) jobEvents(w http.ResponseWriter, r *http.Request) {
 	c, p := d.entering(w, r)
 	if p != nil {
-		p.write(w)
+		d.noEvents(w, r, p)
 		return
 	}
 	id := r.PathValue("id")
 	l := d.hub.watchJob(id) // before the look: what comes in between is seen by one or the other
 	defer l.close()
-	k, p := d.lookFirst(r.Context(), c, id)
+	k, p := d.lookInTurn(r.Context(), c, id)
 	if p != nil {
-		p.write(w)
+		d.noEvents(w, r, p)
 		return
 	}
 	had := lastEventID(r)
-	if k.result != nil && runHad(had) >= broker.RunOf(k.result.Header) {
+	if k.marker == nil && runHad(had) >= k.run() {
 		w.WriteHeader(http.StatusNoContent) // tells a browser not to come back
 		return
 	}
@@ -76,6 +76,16 @@ func (d *Door) jobEvents(w http.ResponseWriter, r *http.Request) {
 		s := &stream{d: d, out: out, l: l, caller: c, state: d.stateFor(r, c)}
 		return s.job(ctx, k, had)
 	})
+}
+
+// noEvents answers who cannot follow now. An EventSource gives up for good at any status but 200 (HTML standard, 9.2.3),
+// so who shall come back is told so in a stream.
+func (d *Door) noEvents(w http.ResponseWriter, r *http.Request, p *Problem) {
+	if p.Status != http.StatusServiceUnavailable {
+		p.write(w)
+		return
+	}
+	d.events(w, r, func(_ context.Context, out teller) error { return out.sendAway(away()) })
 }
 
 // sessionEvents streams what becomes of the jobs of a session.
@@ -86,7 +96,7 @@ func (d *Door) sessionEvents(w http.ResponseWriter, r *http.Request) {
 		of, p = sessionFor(c, r)
 	}
 	if p != nil {
-		p.write(w)
+		d.noEvents(w, r, p)
 		return
 	}
 	l := d.hub.watchSession(of.tenant, of.name)
@@ -114,22 +124,10 @@ func sessionFor(c *caller, r *http.Request) (session, *Problem) {
 	return session{tenant, name}, nil
 }
 
-// lookFirst looks at a job, when it is its turn.
-func (d *Door) lookFirst(ctx context.Context, c *caller, id string) (k *known, p *Problem) {
-	err := d.hub.reading(ctx, func(ctx context.Context) error {
-		k, p = d.look(ctx, c, id)
-		return nil
-	})
-	if err != nil {
-		return nil, d.unanswered(id, err)
-	}
-	return k, p
-}
-
 // stateFor says where jobs are, with the addresses for a caller.
 func (d *Door) stateFor(r *http.Request, c *caller) func(context.Context, *known) any {
 	return func(ctx context.Context, k *known) any {
-		if k.result != nil {
+		if k.marker == nil {
 			return k.ended()
 		}
 		s := d.state(ctx, k.marker)
@@ -185,6 +183,12 @@ func (s *eventStream) tell(event, id string, data []byte) error {
 		data = bytes.ReplaceAll(bytes.ReplaceAll(data, []byte("\r"), nil), []byte("\n"), []byte("\ndata: "))
 	}
 	return s.flush(data, []byte("\n\n"))
+}
+
+// sendAway also says it in the way that an EventSource heeds.
+func (s *eventStream) sendAway(after time.Duration) error {
+	s.out.WriteString("retry: " + strconv.FormatInt(after.Milliseconds(), 10) + "\n")
+	return s.tell(tellsReconnect, "", comeBack(after))
 }
 
 // pulse is a comment. No empty line follows it: to some clients that is an event without data.

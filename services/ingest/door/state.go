@@ -17,7 +17,7 @@ type State struct {
 	Session string `json:"session,omitempty"`
 	Run     int    `json:"run"`
 	Status  Status `json:"status"`
-	// Stage has the job, or its inbox does, since Since; "": not known.
+	// Stage has the job, or its inbox does, since Since; "": not known, or the job has ended.
 	Stage string    `json:"stage,omitempty"`
 	Since time.Time `json:"since"`
 	// Why says what it waits for; nil: it does not wait, or nobody knows.
@@ -90,7 +90,26 @@ func newState(m *job.Marker, status Status) *State {
 }
 
 // accepted is said to whom a POST is answered.
-func accepted(m *job.Marker, status string) *State { return newState(m, Status(status)) }
+func accepted(m *job.Marker) *State { return newState(m, Acknowledged) }
+
+// repeated is said to who sends a request again: where the job is by now, as far as that can be told, and is for him.
+func (d *Door) repeated(ctx context.Context, c *caller, m *job.Marker) *State {
+	unknown := newState(m, Duplicate)
+	unknown.Stage = ""
+	if !c.mayReadJob(m.ID, m.Task, m.Tenant) {
+		return unknown
+	}
+	switch k, p := d.look(ctx, c, m.ID); {
+	case p != nil:
+		return unknown
+	case k.run() >= m.Run:
+		unknown.Since = k.result.At
+		return unknown
+	}
+	s := d.state(ctx, m)
+	s.Status = Duplicate
+	return s
+}
 
 // cancelled is said of a run that was cancelled.
 func cancelled(m *job.Marker) *State {

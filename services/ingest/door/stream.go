@@ -3,6 +3,7 @@ package door
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"strconv"
 	"time"
@@ -38,6 +39,8 @@ type teller interface {
 	tell(event, id string, data []byte) error
 	// pulse sends a sign of life.
 	pulse() error
+	// sendAway tells the client to come back after so long.
+	sendAway(after time.Duration) error
 }
 
 // stream tells a client what becomes of a job, or of the jobs of a session: first the state, then what comes. What
@@ -77,16 +80,17 @@ func (s *stream) job(ctx context.Context, k *known, had string) error {
 	if err := s.tellJSON(tellsState, "", s.state(ctx, k)); err != nil {
 		return err
 	}
-	if k.result != nil {
-		return s.result(c, broker.RunOf(k.result.Header), k.result.Data)
+	if k.marker == nil {
+		return s.result(c, k.run(), k.result.Data)
 	}
+	c.await(k)
 	if err := s.catchUp(ctx, c); err != nil {
 		return err
 	}
 	f := follower{
 		hear: func(events []event) (bool, error) {
 			for _, e := range events {
-				if err := s.hear(ctx, c, e); err != nil || c.done > 0 {
+				if err := s.hear(ctx, c, e); err != nil || c.isOver() {
 					return true, err
 				}
 			}
@@ -160,11 +164,20 @@ func (s *stream) pulse() error {
 
 // sendAway tells a client of a door that closes to come back, to whoever is there then.
 func (s *stream) sendAway() error {
-	after := returnSoonest + rand.N(returnLatest-returnSoonest) //nolint:gosec // so that not all come at once
-	if err := s.tellJSON(tellsReconnect, "", map[string]int64{"after_ms": after.Milliseconds()}); err != nil {
+	if err := s.out.sendAway(away()); err != nil {
 		return err
 	}
 	return errDraining
+}
+
+// away is how long a client shall stay away.
+func away() time.Duration {
+	return returnSoonest + rand.N(returnLatest-returnSoonest) //nolint:gosec // so that not all come at once
+}
+
+// comeBack is the data of a reconnect event.
+func comeBack(after time.Duration) []byte {
+	return fmt.Appendf(nil, `{"after_ms":%d}`, after.Milliseconds())
 }
 
 // hear tells an event of a job.
@@ -175,6 +188,7 @@ func (s *stream) hear(ctx context.Context, c *course, e event) error {
 	case e.kind == deltaEvent:
 		return s.draft(ctx, c, e)
 	}
+	c.run = max(c.run, number(e.msg.Data, `"run":`))
 	return s.tell(tellsProgress, s.idOfSession(), e.msg.Data)
 }
 
@@ -208,7 +222,11 @@ func (s *stream) lookAgain(ctx context.Context, c *course, all bool) (done bool,
 	})
 	switch {
 	case err == nil:
-		return true, s.result(c, broker.RunOf(stored.Header), stored.Data)
+		err := s.result(c, broker.RunOf(stored.Header), stored.Data)
+		if !all || err != nil || c.isOver() {
+			return c.isOver(), err
+		}
+		return false, s.catchUp(ctx, c)
 	case all && errors.Is(err, broker.ErrNotFound):
 		return false, s.catchUp(ctx, c)
 	case !errors.Is(err, broker.ErrNotFound):
@@ -243,5 +261,5 @@ type Ended struct {
 
 func (k *known) ended() Ended {
 	id, task := k.identity()
-	return Ended{ID: id, Task: task, Run: broker.RunOf(k.result.Header), Status: job.Status(k.result.Header.Get(broker.StatusHeader))}
+	return Ended{ID: id, Task: task, Run: k.run(), Status: job.Status(k.result.Header.Get(broker.StatusHeader))}
 }

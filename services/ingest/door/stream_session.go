@@ -46,7 +46,7 @@ func (cs courses) of(id, task string) *course {
 // prune forgets what is over.
 func (cs courses) prune() {
 	for id, c := range cs {
-		if c.done > 0 {
+		if c.isOver() {
 			delete(cs, id)
 		}
 	}
@@ -56,7 +56,7 @@ func (cs courses) prune() {
 func (cs courses) underWay() []*course {
 	var all []*course
 	for _, c := range cs {
-		if c.done == 0 {
+		if !c.isOver() {
 			all = append(all, c)
 		}
 	}
@@ -104,11 +104,11 @@ func (s *stream) recall(ctx context.Context, of session, had string, all courses
 	room := recallBytes
 	for _, id := range s.d.hub.recent.of(of) {
 		// Whose the jobs of a session are is said by the stages: the caller may see them all.
-		k, p := s.d.look(ctx, &caller{}, id)
+		k, p := s.d.lookInTurn(ctx, &caller{}, id)
 		if p != nil {
 			continue // expired, or not to be read now: the client hears of it when something happens
 		}
-		if k.result != nil {
+		if k.marker == nil {
 			if room -= len(k.result.Data); room < 0 {
 				k.result.Data = nil
 			}
@@ -131,16 +131,17 @@ func (s *stream) recall(ctx context.Context, of session, had string, all courses
 // recallOne goes on with a job where the client was last.
 func (s *stream) recallOne(ctx context.Context, c *course, k *known, last time.Time) error {
 	switch {
-	case k.result == nil:
+	case k.marker != nil:
+		c.await(k)
 		if !last.IsZero() {
 			c.told = elsewhere() // in which try is not said by the id
 		}
 		return s.catchUp(ctx, c)
 	case !last.IsZero() && k.result.At.Before(last.Add(-clockSlack)):
-		c.end(broker.RunOf(k.result.Header))
+		c.end(k.run())
 		return nil
 	case k.result.Data != nil:
-		return s.result(c, broker.RunOf(k.result.Header), k.result.Data)
+		return s.result(c, k.run(), k.result.Data)
 	}
 	_, err := s.lookAgain(ctx, c, false)
 	return err

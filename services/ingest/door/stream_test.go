@@ -3,7 +3,9 @@ package door
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -303,8 +305,36 @@ func TestADoorThatClosesSendsItsClientsAway(t *testing.T) {
 			t.Errorf("and then %+v", e)
 		}
 	}
-	if c := read(t, served.URL+"/v1/jobs/a/events", ""); c.status != http.StatusServiceUnavailable || c.header.Get("Retry-After") == "" {
-		t.Errorf("who comes then: %d", c.status)
+	isSentAway(t, served.URL+"/v1/jobs/a/events")
+	isSentAway(t, served.URL+"/v1/sessions/s/events")
+}
+
+// isSentAway checks what an EventSource needs to come back: at any status but 200 it gives up for good.
+func isSentAway(t *testing.T, url string) {
+	t.Helper()
+	answer, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(answer.Body)
+	told := regexp.MustCompile(`^retry: 500\nretry: (\d+)\nevent: reconnect\ndata: \{"after_ms":(\d+)\}\n\n$`).FindStringSubmatch(string(body))
+	if err != nil || answer.StatusCode != http.StatusOK || answer.Header.Get("Content-Type") != "text/event-stream" || told == nil || told[1] != told[2] {
+		t.Errorf("%s: %d %v %q", url, answer.StatusCode, err, body)
+	}
+}
+
+func TestWhileJetStreamIsAwayAClientOfEventsIsSentAway(t *testing.T) {
+	t.Parallel()
+	w := newWire(t)
+	_, served := w.open(w.conn)
+	w.admit("a", "", "")
+	if err := w.conn.JS.DeleteStream(t.Context(), "LLM_RESULTS"); err != nil {
+		t.Fatal(err)
+	}
+	isSentAway(t, served.URL+"/v1/jobs/a/events")
+	if c := read(t, served.URL+"/v1/jobs/a", ""); c.status != http.StatusServiceUnavailable || c.header.Get("Retry-After") == "" {
+		t.Errorf("a poll: %d", c.status)
 	}
 }
 

@@ -3,12 +3,14 @@ package door
 import (
 	"context"
 	"net/http"
+	"net/textproto"
 	"strconv"
 	"strings"
 	"time"
 
 	"spillway/pkg/broker"
 	"spillway/pkg/fate"
+	"spillway/pkg/job"
 )
 
 const (
@@ -52,7 +54,7 @@ func asked(r *http.Request) (time.Duration, *Problem) {
 
 // answerWithin answers with the result if it comes in time, else with the state.
 func (d *Door) answerWithin(w http.ResponseWriter, r *http.Request, c *caller, id string, wait time.Duration) {
-	k, p := d.await(r.Context(), c, id, wait)
+	k, p := d.await(r.Context(), c, id, 1, wait)
 	switch {
 	case p != nil:
 		p.write(w)
@@ -63,27 +65,51 @@ func (d *Door) answerWithin(w http.ResponseWriter, r *http.Request, c *caller, i
 	}
 }
 
-// await returns the job with its result, or without one when wait is over or the door drains.
-func (d *Door) await(ctx context.Context, c *caller, id string, wait time.Duration) (*known, *Problem) {
+// answerAccepted answers who brought or cancelled a job: with the result if he waits and it comes in time, else with
+// a state. What was accepted stays so when JetStream cannot be asked any more: then he is told what was said already.
+func (d *Door) answerAccepted(w http.ResponseWriter, r *http.Request, c *caller, m *job.Marker, said *State) {
+	wait := preferred(r.Header)
+	if wait == 0 || !c.mayReadJob(m.ID, m.Task, m.Tenant) {
+		d.writeState(w, r, c, m, said)
+		return
+	}
+	w.Header().Set("Preference-Applied", "wait")
+	k, p := d.await(r.Context(), c, m.ID, m.Run, wait)
+	switch {
+	case p != nil:
+		d.writeState(w, r, c, m, said)
+	case k.run() >= m.Run:
+		writeResult(w, k.result.Data)
+	default:
+		d.writeState(w, r, c, m, d.state(r.Context(), m))
+	}
+}
+
+// await returns the job with the result of a run or a later one, or as it is when wait is over or the door drains.
+func (d *Door) await(ctx context.Context, c *caller, id string, run int, wait time.Duration) (*known, *Problem) {
 	if wait <= 0 {
-		return d.lookFirst(ctx, c, id)
+		return d.lookInTurn(ctx, c, id)
 	}
 	l := d.hub.watchJob(id) // before the look: what comes in between is seen by one or the other
 	defer l.close()
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	defer context.AfterFunc(d.staying, cancel)() //nolint:contextcheck // the door's own life, beside the request's
+	k, p := d.lookInTurn(ctx, c, id)
 	for {
-		k, p := d.lookFirst(ctx, c, id)
-		if p != nil || k.result != nil || waiting.Err() != nil {
+		if p != nil || k.run() >= run || waiting.Err() != nil {
 			return k, p
 		}
-		if heard := next(waiting, l); heard != nil {
-			k.result = heard
-			return k, nil
+		heard := next(waiting, l)
+		if heard != nil && broker.RunOf(heard.Header) >= run {
+			return &known{result: heard}, nil
 		}
 		if waiting.Err() != nil {
 			return k, nil
+		}
+		// After a reconnect all who wait come here at once.
+		if again, wrong := d.lookInTurn(waiting, c, id); waiting.Err() == nil {
+			k, p = again, wrong
 		}
 	}
 }
@@ -96,7 +122,7 @@ func next(ctx context.Context, l *listener) *broker.Stored {
 		events, err := l.next(ctx)
 		for _, e := range events {
 			if e.kind == resultEvent {
-				return &broker.Stored{Subject: e.msg.Subject, Data: e.msg.Data}
+				return &broker.Stored{Subject: e.msg.Subject, Header: textproto.MIMEHeader(e.msg.Header), Data: e.msg.Data}
 			}
 		}
 		if err != nil || l.lagged() {

@@ -1,0 +1,60 @@
+package door
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"testing"
+	"time"
+
+	"spillway/pkg/broker/brokertest"
+)
+
+// The reads that may be under way at once are all taken: a poll that is woken by a reconnect is in the queue with the
+// streams, and its wait ends in time.
+func TestAPollReadsAnewWhenItIsItsTurn(t *testing.T) {
+	t.Parallel()
+	w := newWire(t)
+	d, served := w.open(w.conn)
+	w.admit("a", "", "")
+	for range readsAtOnce {
+		d.hub.reads <- struct{}{}
+	}
+	if err := d.hub.subs[0].Unsubscribe(); err != nil { // that of results
+		t.Fatal(err)
+	}
+	poll := func(wait string) (int, []byte) {
+		answer, err := http.Get(served.URL + "/v1/jobs/a?wait=" + wait)
+		if err != nil {
+			t.Error(err)
+			return 0, nil
+		}
+		defer answer.Body.Close()
+		body, err := io.ReadAll(answer.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		return answer.StatusCode, body
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		var state State
+		if status, body := poll("3"); status != http.StatusAccepted || json.Unmarshal(body, &state) != nil || state.ID != "a" {
+			t.Errorf("while others read: %d %s", status, body)
+		}
+	}()
+	brokertest.Eventually(t, 10*time.Second, "it waits", func() bool { return d.hub.listening() == 1 })
+	want := w.finish("a", "", "", 1)
+	for {
+		d.hub.wakeAll()
+		select {
+		case <-done:
+			if status, body := poll("0"); status != http.StatusOK || string(body) != want {
+				t.Errorf("afterwards: %d %s", status, body)
+			}
+			return
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
