@@ -154,7 +154,7 @@ func (d *Door) readBody(w http.ResponseWriter, r io.Reader) ([]byte, *Problem) {
 	c := http.NewResponseController(w)
 	// Not all writers can set one; then the server's own timeouts hold.
 	_ = c.SetReadDeadline(time.Now().Add(d.bodyTimeout))
-	stay := context.AfterFunc(d.staying, func() { _ = c.SetReadDeadline(time.Now()) }) //nolint:contextcheck // the door's own life, beside the request's
+	stay := context.AfterFunc(d.staying, func() { _ = c.SetReadDeadline(time.Now()) })
 	body, err := io.ReadAll(r)
 	if !stay() {
 		return nil, leaving()

@@ -18,9 +18,6 @@ func TestAPollReadsAnewWhenItIsItsTurn(t *testing.T) {
 	w := newWire(t)
 	d, served := w.open(w.conn)
 	w.admit("a", "", "")
-	for range readsAtOnce {
-		d.hub.reads <- struct{}{}
-	}
 	if err := d.hub.subs[0].Unsubscribe(); err != nil { // that of results
 		t.Fatal(err)
 	}
@@ -37,6 +34,7 @@ func TestAPollReadsAnewWhenItIsItsTurn(t *testing.T) {
 		}
 		return answer.StatusCode, body
 	}
+	before := w.conn.NC.Stats().InMsgs
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -45,12 +43,20 @@ func TestAPollReadsAnewWhenItIsItsTurn(t *testing.T) {
 			t.Errorf("while others read: %d %s", status, body)
 		}
 	}()
-	brokertest.Eventually(t, 10*time.Second, "it waits", func() bool { return d.hub.listening() == 1 })
+	brokertest.Eventually(t, 10*time.Second, "it has read that there is a marker and no result", func() bool {
+		return d.hub.listening() == 1 && w.conn.NC.Stats().InMsgs >= before+2
+	})
+	for range readsAtOnce {
+		d.hub.reads <- struct{}{}
+	}
 	w.complete("a", "", "")
 	for {
 		d.hub.wakeAll()
 		select {
 		case <-done:
+			for range readsAtOnce {
+				<-d.hub.reads
+			}
 			if status, body := poll("0"); status != http.StatusOK || !strings.HasPrefix(string(body), `{"v":1,"id":"a","run":1,`) {
 				t.Errorf("afterwards: %d %s", status, body)
 			}
