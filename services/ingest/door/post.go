@@ -113,9 +113,6 @@ func written(h http.Header) *Problem {
 	}
 	p := refuse(http.StatusUnsupportedMediaType, fate.UnsupportedMedia, detail)
 	p.Header = name
-	if name == "Content-Encoding" {
-		p.headers.Set("Accept-Encoding", "identity") // RFC 9110, 15.5.16
-	}
 	return p
 }
 
@@ -154,7 +151,7 @@ func (d *Door) readBody(w http.ResponseWriter, r io.Reader) ([]byte, *Problem) {
 	c := http.NewResponseController(w)
 	// Not all writers can set one; then the server's own timeouts hold.
 	_ = c.SetReadDeadline(time.Now().Add(d.bodyTimeout))
-	stay := context.AfterFunc(d.staying, func() { _ = c.SetReadDeadline(time.Now()) }) //nolint:contextcheck // the door's own life, beside the request's
+	stay := context.AfterFunc(d.staying, func() { _ = c.SetReadDeadline(time.Now()) })
 	body, err := io.ReadAll(r)
 	if !stay() {
 		return nil, leaving()
