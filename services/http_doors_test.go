@@ -40,6 +40,9 @@ func (f *front) first(method, path, query, secret, body string) (status int, sta
 		}
 		return resp.StatusCode, string(message)
 	}
+	if method == http.MethodGet {
+		body = ""
+	}
 	q, err := http.NewRequestWithContext(ctx, method, f.base+path+query, strings.NewReader(body))
 	if err != nil {
 		f.t.Fatal(err)

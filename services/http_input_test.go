@@ -59,8 +59,13 @@ func TestBadInputIsAnsweredWithAProblemThatNamesThePlace(t *testing.T) {
 		if c.pointer == "-" != (s.Pointer == nil) && name != "too deep" || s.Pointer != nil && c.pointer != "-" && *s.Pointer != c.pointer || len(s.Reasons) != c.reasons {
 			t.Errorf("%s: %s", name, p.body)
 		}
-		if c.status == 415 && s.Header != "Content-Type" && (s.Header != "Content-Encoding" || p.header.Get("Accept-Encoding") != "identity") || name == "a body that is zipped" && s.Header == "Content-Type" {
-			t.Errorf("%s: it names %q: %v", name, s.Header, p.header)
+		if header := "Content-Type"; c.status == 415 {
+			if name == "a body that is zipped" {
+				header = "Content-Encoding"
+			}
+			if s.Header != header {
+				t.Errorf("%s: it names %q, not %q", name, s.Header, header)
+			}
 		}
 		if strings.Contains(name, "key") && len(c.headers) > 0 && s.Header != "Idempotency-Key" {
 			t.Errorf("%s: it names no header: %s", name, p.body)

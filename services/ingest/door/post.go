@@ -113,9 +113,6 @@ func written(h http.Header) *Problem {
 	}
 	p := refuse(http.StatusUnsupportedMediaType, fate.UnsupportedMedia, detail)
 	p.Header = name
-	if name == "Content-Encoding" {
-		p.headers.Set("Accept-Encoding", "identity") // RFC 9110, 15.5.16
-	}
 	return p
 }
 
