@@ -77,6 +77,8 @@ func (d *Door) lookFor(ctx context.Context, c *caller, id string, scope apikey.S
 // lookInTurn looks at a job when it is its turn, for the many who want to at once, and for who follows the job: of one
 // with a result, the marker tells whether a replay is under way.
 func (d *Door) lookInTurn(ctx context.Context, c *caller, id string) (k *known, p *Problem) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout) // for the turn to come too
+	defer cancel()
 	err := d.hub.reading(ctx, func(ctx context.Context) error {
 		if k, p = d.look(ctx, c, id); p != nil || k.result == nil {
 			return nil

@@ -1,6 +1,7 @@
 package door
 
 import (
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -63,5 +64,29 @@ func TestAPollReadsAnewWhenItIsItsTurn(t *testing.T) {
 			return
 		case <-time.After(50 * time.Millisecond):
 		}
+	}
+}
+
+func TestWhoseTurnToReadDoesNotComeIsToldToAskAgain(t *testing.T) {
+	t.Parallel()
+	w := newWire(t)
+	d, served := w.open(w.conn)
+	w.admit("a", "", "")
+	for range readsAtOnce {
+		d.hub.reads <- struct{}{}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, served.URL+"/v1/jobs/a", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusServiceUnavailable || answer.Header.Get("Retry-After") == "" {
+		t.Errorf("%d %v", answer.StatusCode, answer.Header)
 	}
 }
