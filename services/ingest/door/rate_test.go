@@ -2,6 +2,7 @@ package door
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -62,6 +63,7 @@ func TestTokensAreHeldToTheRateOfTheirKeyAndTakeNothingFromIt(t *testing.T) {
 			t.Errorf("request %d: %d, want %d: %v", n, resp.StatusCode, row.want, resp.Header)
 		}
 	}
+	isSentAway(t, strings.Replace(address("a"), "/a?", "/a/events?", 1))
 	if resp := knock(t, url+"/v1/jobs/a", secret); resp.StatusCode != http.StatusAccepted || resp.Header.Get("RateLimit-Remaining") != "2" {
 		t.Errorf("the key pays for its tokens: %d %v", resp.StatusCode, resp.Header)
 	}

@@ -56,7 +56,7 @@ func (d *Door) isStillWelcome(c *caller) bool {
 func (d *Door) jobEvents(w http.ResponseWriter, r *http.Request) {
 	c, p := d.entering(w, r)
 	if p != nil {
-		d.noEvents(w, r, p)
+		d.noEvents(w, r, c, p)
 		return
 	}
 	id := r.PathValue("id")
@@ -64,7 +64,7 @@ func (d *Door) jobEvents(w http.ResponseWriter, r *http.Request) {
 	defer l.close()
 	k, p := d.lookInTurn(r.Context(), c, id)
 	if p != nil {
-		d.noEvents(w, r, p)
+		d.noEvents(w, r, c, p)
 		return
 	}
 	had := lastEventID(r)
@@ -79,9 +79,11 @@ func (d *Door) jobEvents(w http.ResponseWriter, r *http.Request) {
 }
 
 // noEvents answers who cannot follow now. An EventSource gives up for good at any status but 200 (HTML standard, 9.2.3),
-// so who shall come back is told so in a stream.
-func (d *Door) noEvents(w http.ResponseWriter, r *http.Request, p *Problem) {
-	if p.Status != http.StatusServiceUnavailable {
+// so who shall come back is told so in a stream: while the door cannot serve, and, with a token, when too many of the
+// key's browsers come at once. c may be nil.
+func (d *Door) noEvents(w http.ResponseWriter, r *http.Request, c *caller, p *Problem) {
+	crowd := p.Status == http.StatusTooManyRequests && c != nil && c.grant != nil
+	if p.Status != http.StatusServiceUnavailable && !crowd {
 		p.write(w)
 		return
 	}
@@ -96,7 +98,7 @@ func (d *Door) sessionEvents(w http.ResponseWriter, r *http.Request) {
 		of, p = sessionFor(c, r)
 	}
 	if p != nil {
-		d.noEvents(w, r, p)
+		d.noEvents(w, r, c, p)
 		return
 	}
 	l := d.hub.watchSession(of.tenant, of.name)

@@ -30,8 +30,8 @@ const (
 	returnLatest  = 3 * time.Second
 )
 
-// errUnwelcome is why a client is sent away whose key was revoked.
-var errUnwelcome = errors.New("the key was revoked")
+// errUnwelcome is why a client is sent away whose key was revoked, or who had none before the first was made.
+var errUnwelcome = errors.New("no API key that is in force lets you in any more")
 
 // teller is how a client is told: as server-sent events, or over a WebSocket.
 type teller interface {
