@@ -16,8 +16,6 @@ type caller struct {
 	// key is whose key was sent; grant what a token allows. Both nil: keys are not asked for here.
 	key   *apikey.Key
 	grant *apikey.Grant
-	// token is the one that was sent, for the addresses in the answer.
-	token string
 }
 
 // tokenParameter carries a token, for the clients that cannot send a header: EventSource, WebSocket.
@@ -91,7 +89,7 @@ func (d *Door) byToken(token string) (*caller, *Problem) {
 	grant, err := d.o.Keys.Verify(token, time.Now())
 	switch {
 	case err == nil:
-		return &caller{grant: &grant, token: token}, nil
+		return &caller{grant: &grant}, nil
 	case errors.Is(err, apikey.ErrExpired):
 		return nil, unauthorized("this token has expired; who has the key finds a new one in the events_url of the job's state")
 	case errors.Is(err, apikey.ErrRevoked):
