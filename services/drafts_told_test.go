@@ -57,11 +57,11 @@ func TestDraftsOfATextShowNothingOfWhatIsThought(t *testing.T) {
 	for i, row := range []struct{ answer, told, output string }{
 		{"It is a fine day today, and not " + "a <b>cold</b> one.", "draft", "It is a fine day today, and not a <b>cold</b> one."},
 		{"<think>" + secret + "</think>It is a fine day.", "", "It is a fine day."},
-		{"It is a fine day today. <thinking about=\"it\">" + secret + "</thinking> It rains.", "draft", "It is a fine day today. \n It rains."},
+		{"It is a fine day today.\n<thinking about=\"it\">" + secret + "</thinking>\nIt rains.", "draft", "It is a fine day today.\n\nIt rains."},
 		{"[THINK]" + secret + "[/THINK]It is a fine day.", "", "It is a fine day."},
 		{"<|channel|>analysis<|message|>" + secret + "<|end|><|start|>assistant<|channel|>final<|message|>It is a fine day.", "", "It is a fine day."},
 		// Only its end says that all before it was a thought: it was shown, and is taken back.
-		{"so the user asks for the day.</think>It is a fine day.", "draft, retracted", "It is a fine day."},
+		{"so the user asks for the day.\n</think>It is a fine day.", "draft, retracted", "It is a fine day."},
 	} {
 		r.first.SetAnswer("small-1", row.answer)
 		result := r.result(r.publish(job.Interactive, "plain", "", streaming(fmt.Sprint("Day ", i))), 1)

@@ -113,7 +113,7 @@ func TestOfACancelAndACompletionThatRaceOneIsTheResult(t *testing.T) {
 	t.Parallel()
 	const jobs = 60
 	r := setup(t, brokertest.Server(t).URL())
-	r.first.SetLatency(fakellm.Latency{FirstToken: 20 * time.Millisecond})
+	r.first.SetLatency(fakellm.Latency{FirstToken: 800 * time.Millisecond})
 	r.run()
 	f := r.front()
 	var mu sync.Mutex
@@ -129,7 +129,7 @@ func TestOfACancelAndACompletionThatRaceOneIsTheResult(t *testing.T) {
 			}
 			id := p.said(t).ID
 			// From at once to long after the call.
-			timer := time.NewTimer(time.Duration(n) * 2 * time.Millisecond)
+			timer := time.NewTimer(time.Duration(n) * 30 * time.Millisecond)
 			<-timer.C
 			told, err := f.do(http.MethodPost, "/v1/jobs/"+id+"/cancel", nil, "Prefer", "wait=20")
 			if err != nil || told.status != http.StatusOK {

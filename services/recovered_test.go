@@ -32,12 +32,13 @@ func unhurried(first, second string) fstest.MapFS {
 // from the provider's seed and the texts, so that each run finds the same shares.
 func TestTheShareOfAnswersThatCorrectionsRecoverIsWhatChanceAllows(t *testing.T) {
 	t.Parallel()
-	// The tolerance is at least two and a half standard deviations of the share.
-	const jobs, tolerance = 5000, 0.02
+	const tolerance = 0.02
 	r := setupWith(t, brokertest.Server(t).URL(), 1, unhurried)
 	r.run()
 	for _, p := range []float64{0.2, 0.5, 0.8} {
 		want := 1 - (1-p)*(1-p)
+		// So many that the tolerance is two and a half standard deviations of the share: 7,131 jobs in all.
+		jobs := int(math.Ceil(want * (1 - want) * math.Pow(2.5/tolerance, 2)))
 		recovered := r.recovered(p, jobs)
 		t.Logf("p = %g: %d of %d recovered", p, recovered, jobs)
 		if share := float64(recovered) / float64(jobs); math.Abs(share-want) > tolerance {

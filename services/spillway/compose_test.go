@@ -30,7 +30,7 @@ func TestWhatComposeStartsStartsWithoutAKeyAndTakesOneWhileItRuns(t *testing.T) 
 	if err := yaml.Unmarshal(text, &file); err != nil {
 		t.Fatal(err)
 	}
-	service := file.Services["spillway"]
+	service := file.Services["door"]
 	if service.Environment["SPILLWAY_HTTP"] != "0.0.0.0:8080" || service.Environment["SPILLWAY_NATS"] == "" {
 		t.Fatalf("compose starts something else: %v", service)
 	}
@@ -47,10 +47,12 @@ func TestWhatComposeStartsStartsWithoutAKeyAndTakesOneWhileItRuns(t *testing.T) 
 	t.Cleanup(cancel)
 	c := &running{t: t, args: service.Command, cancel: cancel, code: make(chan int, 1), out: &buffer{}, err: &buffer{}}
 	go func() { c.code <- run(ctx, service.Command, os.Getenv, c.out, c.err) }()
-	c.says("spillway is ready")
-	c.says("none yet, the door lets nobody in")
-	_, port, _ := strings.Cut(c.out.String(), "http://[::]:")
-	port, _, _ = strings.Cut(port, "/")
+	c.says("stage is ready")
+	c.says("the door lets nobody in")
+	_, port, err := net.SplitHostPort(loggedAddress(t, c))
+	if err != nil {
+		t.Fatal(err)
+	}
 	at := "http://127.0.0.1:" + port
 	for address, want := range map[string]int{at + "/healthz": 200, at + "/v1/jobs/x": 401, "http://127.0.0.1:" + metrics + "/metrics": 200} {
 		if code, _, said := ask(t, http.DefaultClient, "GET", address, ""); code != want {

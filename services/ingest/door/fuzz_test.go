@@ -119,7 +119,7 @@ func (g *gate) knock(t *testing.T, method, target string, body []byte, headers .
 	t.Helper()
 	r := request(method, target, body, headers...)
 	if r == nil {
-		t.Skip()
+		return
 	}
 	if _, says := r.Header["Authorization"]; !says && !r.URL.Query().Has(tokenParameter) {
 		r.Header.Set("Authorization", "Bearer "+g.secret)
@@ -282,7 +282,7 @@ func FuzzAuthorization(f *testing.F) {
 		method, path, _ := strings.Cut(routes[int(which)%len(routes)], " ")
 		path = strings.NewReplacer("{task}", "analyze", "{id}", "done", "{session}", "s").Replace(path)
 		if header == "" && token == "" || strings.Contains(header, g.secret) {
-			t.Skip()
+			return
 		}
 		e := g.knock(t, method, path+"?token="+url.QueryEscape(token), []byte(`{}`), "Authorization", header, "Content-Type", "application/json")
 		if e.Status != http.StatusUnauthorized && !strings.Contains(header, g.slow) {
@@ -302,7 +302,7 @@ func FuzzAnAddress(f *testing.F) {
 	f.Fuzz(func(t *testing.T, method, target, origin, wants string) {
 		for _, apart := range []string{"/healthz", "/readyz", "/metrics"} {
 			if strings.Contains(target, apart) {
-				t.Skip() // served beside the door
+				return // served beside the door
 			}
 		}
 		g.knock(t, method, target, nil, "Origin", origin, "Access-Control-Request-Method", wants)
