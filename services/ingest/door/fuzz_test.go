@@ -119,7 +119,7 @@ func (g *gate) knock(t *testing.T, method, target string, body []byte, headers .
 	t.Helper()
 	r := request(method, target, body, headers...)
 	if r == nil {
-		return
+		t.Skip()
 	}
 	if _, says := r.Header["Authorization"]; !says && !r.URL.Query().Has(tokenParameter) {
 		r.Header.Set("Authorization", "Bearer "+g.secret)
