@@ -50,7 +50,7 @@ func TestAPollTellsRequestsThatAreHeldBackFromThoseThatNobodyTakes(t *testing.T)
 // A process that heard nothing of the job asks the stages.
 func TestADoorThatWasNotThereFindsTheJobByAsking(t *testing.T) {
 	t.Parallel()
-	r := setup(t, brokertest.Server(t).URL())
+	r := setupWith(t, brokertest.Server(t).URL(), 1, unhurried)
 	r.first.SetFaults(fakellm.Fault{Kind: "hang_headers", Match: "held"})
 	r.run()
 	early := r.front()
