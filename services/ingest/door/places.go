@@ -17,7 +17,7 @@ import (
 
 const (
 	// placeTimeout bounds all that is asked for one state: it is a courtesy, and the poll's own answer waits for it.
-	placeTimeout = time.Second
+	placeTimeout = 3 * time.Second
 	// askEvery is how often the broker is asked the same at most, whoever polls.
 	askEvery = time.Second
 )
