@@ -86,11 +86,12 @@ func TestWhatIsUnderWayForAKeyIsBounded(t *testing.T) {
 			t.Fatal("there is no seat")
 		}
 	}
-	for _, row := range []struct{ path, secret string }{{"/v1/jobs/a", secret}, {"/v1/jobs/a/events?token=" + token, ""}, {"/v1/jobs/a?wait=1", secret}} {
+	for _, row := range []struct{ path, secret string }{{"/v1/jobs/a", secret}, {"/v1/jobs/a/events", secret}, {"/v1/jobs/a?token=" + token, ""}, {"/v1/jobs/a?wait=1", secret}} {
 		if resp := knock(t, url+row.path, row.secret); resp.StatusCode != http.StatusTooManyRequests || resp.Header.Get("Retry-After") == "" {
 			t.Errorf("%.20s: %d %v", row.path, resp.StatusCode, resp.Header)
 		}
 	}
+	isSentAway(t, url+"/v1/jobs/a/events?token="+token)
 	streamed.leave()
 	brokertest.Eventually(t, 20*time.Second, "the seat is free", func() bool { return knock(t, url+"/v1/jobs/a", secret).StatusCode == http.StatusAccepted })
 }
