@@ -16,7 +16,7 @@ var environment = sync.OnceValues(func() (*cel.Env, error) {
 	if err != nil {
 		return nil, err
 	}
-	return cel.NewCustomEnv(
+	shared, err := cel.NewCustomEnv(
 		cel.StdLib(cel.StdLibSubset(env.NewLibrarySubset().AddExcludedFunctions(replaced...))),
 		cel.FunctionDecls(own...),
 		cel.CrossTypeNumericComparisons(true),
@@ -26,6 +26,13 @@ var environment = sync.OnceValues(func() (*cel.Env, error) {
 		cel.Variable("state", cel.DynType),
 		cel.Variable("session", cel.DynType),
 	)
+	if err != nil {
+		return nil, err
+	}
+	// The first unknown name makes the checker write its catalogue of names, unguarded from those who copy it:
+	// it has to be written before the environment is shared.
+	shared.Compile("unknown")
+	return shared, nil
 })
 
 // adapter shows decoded JSON to CEL without copying it: members are converted when they are read.
