@@ -13,7 +13,7 @@ import (
 
 // What the corpus counts. A change of a rule that loses a line, or wins one, is to be seen here.
 const (
-	exactlyTraps    = 406
+	exactlyTraps    = 405
 	leastRecovered  = 0.6
 	exactlyRepaired = 179
 )
