@@ -28,6 +28,7 @@ const (
 	BreakersBucket = "llm_breakers"
 	LimitsBucket   = "llm_limits"
 	KeysBucket     = "llm_keys"
+	SessionsBucket = "llm_sessions"
 )
 
 // The stages that others speak of by name.
@@ -92,6 +93,14 @@ func RequestSubject(lane, task string) string {
 		return "llm.batch." + task
 	}
 	return "llm.request." + task
+}
+
+// RequestStream is where the requests of a lane are stored.
+func RequestStream(lane string) string {
+	if lane == job.Batch {
+		return BatchStream
+	}
+	return RequestsStream
 }
 
 // SubmitSubject is request-reply: the answer says whether the request was acknowledged.

@@ -23,8 +23,11 @@ type Record struct {
 	At time.Time
 }
 
-// kvOperation tells a removal from a value, in the stream of a bucket.
-const kvOperation = "KV-Operation"
+// kvOperation tells a removal from a value in the stream of a bucket, markerReason what stands in for one that expired.
+const (
+	kvOperation  = "KV-Operation"
+	markerReason = "Nats-Marker-Reason"
+)
 
 // Record reads a value from the leader of the bucket. One that is not there is no error.
 func (c *Conn) Record(ctx context.Context, bucket, key string) (Record, error) {
@@ -36,7 +39,7 @@ func (c *Conn) Record(ctx context.Context, bucket, key string) (Record, error) {
 		return Record{}, err
 	}
 	r := Record{Key: key, Revision: stored.Sequence, At: stored.At}
-	if stored.Header.Get(kvOperation) == "" {
+	if stored.Header[kvOperation] == nil && stored.Header[markerReason] == nil {
 		r.Data = stored.Data
 	}
 	return r, nil
@@ -46,6 +49,11 @@ func (c *Conn) Record(ctx context.Context, bucket, key string) (Record, error) {
 // another value is there, which may be an earlier try of this very call; read it and compare.
 func (c *Conn) Swap(ctx context.Context, bucket, key string, data []byte, revision uint64) (uint64, error) {
 	return c.PublishExpecting(ctx, &nats.Msg{Subject: recordSubject(bucket, key), Data: data}, revision)
+}
+
+// SwapFor does what Swap does; the value is dropped after d, unless it is replaced before. The bucket must allow that.
+func (c *Conn) SwapFor(ctx context.Context, bucket, key string, data []byte, revision uint64, d time.Duration) (uint64, error) {
+	return c.PublishExpecting(ctx, &nats.Msg{Subject: recordSubject(bucket, key), Data: data, Header: ExpiresAfter(d)}, revision)
 }
 
 // Remove takes the value with the given revision away. ErrConflict as for Swap.

@@ -44,6 +44,9 @@ type Sizing struct {
 	// MarkerBytes bounds the markers, about 600 bytes each. It must hold those of the longest deadline, a
 	// day: an id whose marker is gone is admitted again, and its deadline is no longer watched.
 	MarkerBytes int64
+	// SessionBytes bounds what is remembered of sessions, at most 512 KiB each. When it is reached no session is
+	// written any more, so it holds all that are not over.
+	SessionBytes int64
 	// ResultAge and DeadAge are how long results and dead letters are kept.
 	ResultAge, DeadAge time.Duration
 }
@@ -54,7 +57,7 @@ const gib = 1 << 30
 func DefaultSizing() Sizing {
 	return Sizing{
 		Replicas: 1, InboxBytes: 2 * gib, RequestBytes: gib, ResultBytes: 4 * gib, DeadBytes: gib, CacheBytes: gib / 2, MarkerBytes: 4 * gib,
-		DeltaBytes: gib / 16,
+		DeltaBytes: gib / 16, SessionBytes: gib,
 		ResultAge:  24 * time.Hour, DeadAge: 30 * 24 * time.Hour,
 	}
 }
@@ -73,6 +76,11 @@ const (
 	// maxHeld is how many deliveries one consumer may have out, delayed ones included.
 	maxHeld   = 50_000
 	cancelAge = 24 * time.Hour
+	// MaxSessionAge is how long a session is remembered that nobody writes to, at most.
+	MaxSessionAge = 30 * 24 * time.Hour
+	// sessionMarkerAge is how long it stays known that a session expired; without such marks the bucket takes no ages
+	// of single records.
+	sessionMarkerAge = time.Minute
 	// deltaAge is for readers that come to a request under way.
 	deltaAge = 15 * time.Minute
 )
@@ -85,6 +93,7 @@ func (s Sizing) withDefaults() Sizing {
 		RequestBytes: cmp.Or(s.RequestBytes, d.RequestBytes), ResultBytes: cmp.Or(s.ResultBytes, d.ResultBytes),
 		DeadBytes: cmp.Or(s.DeadBytes, d.DeadBytes), CacheBytes: cmp.Or(s.CacheBytes, d.CacheBytes),
 		MarkerBytes: cmp.Or(s.MarkerBytes, d.MarkerBytes), DeltaBytes: cmp.Or(s.DeltaBytes, d.DeltaBytes),
+		SessionBytes: cmp.Or(s.SessionBytes, d.SessionBytes),
 		ResultAge: cmp.Or(s.ResultAge, d.ResultAge), DeadAge: cmp.Or(s.DeadAge, d.DeadAge),
 	}
 }
@@ -106,6 +115,7 @@ func NewTopology(stages []string, sources []Source, s Sizing) Topology {
 		{Bucket: BreakersBucket, Replicas: s.Replicas, MaxBytes: gib / 64},
 		{Bucket: LimitsBucket, Replicas: s.Replicas, MaxBytes: gib / 64},
 		{Bucket: KeysBucket, Replicas: s.Replicas, MaxBytes: gib / 64},
+		{Bucket: SessionsBucket, TTL: MaxSessionAge, LimitMarkerTTL: sessionMarkerAge, Replicas: s.Replicas, MaxBytes: s.SessionBytes},
 	}
 	return t
 }

@@ -17,6 +17,7 @@ const (
 	TooLarge       Code = "too_large"
 	IDConflict     Code = "id_conflict"
 	TemplateError  Code = "template_error"
+	SessionCrowded Code = "session_crowded"
 )
 
 // ContextTooLong is rejected by context-builder (counted before a call) or failed (said by a provider).
@@ -39,6 +40,7 @@ const (
 	Refused                Code = "refused"
 	Deadline               Code = "deadline"
 	CallsSpent             Code = "calls_spent"
+	OverBudget             Code = "over_budget"
 	Crashed                Code = "crashed"
 	TooManyDeliveries      Code = "too_many_deliveries"
 	Undecodable            Code = "undecodable"
@@ -84,6 +86,7 @@ var codes = []Description{
 	{TooLarge, "rejected", "The request is larger than the task takes.", "Send less, or raise input.max_bytes (at most 256KiB)."},
 	{IDConflict, "none", "The id was admitted before with another body. The first request is not touched.", "Use a new id for a new request."},
 	{TemplateError, "rejected", "The task's prompt template failed on this input.", "Fix prompt.tmpl; `spillway task check`."},
+	{SessionCrowded, "rejected", "The session has too many requests waiting.", "Wait for results of the session before you send more, or use more sessions."},
 	{ContextTooLong, "rejected or failed", "The prompt does not fit the model's window.", "Send less; the message says by how many tokens."},
 	{ProviderRateLimited, "failed", "The provider answered 429 for as long as the job could wait.", "Replay later, or raise the quota."},
 	{ProviderQuota, "failed", "The provider says that the account's quota is spent.", "Pay the bill, then replay."},
@@ -100,6 +103,7 @@ var codes = []Description{
 	{Refused, "failed", "The model, or the provider's content filter, refused to answer.", "Change the input."},
 	{Deadline, "failed", "The deadline came first.", "Ask for a longer deadline, or replay."},
 	{CallsSpent, "failed", "The job used all the model calls that it may (retry.max_calls).", "Replay, or raise max_calls."},
+	{OverBudget, "failed", "The job's next call would cost more than budget.usd_per_request.", "Send less, or raise budget.usd_per_request, then replay."},
 	{Crashed, "failed", "A stage panicked on this job. The dead letter has the stack.", "Report it, then replay."},
 	{TooManyDeliveries, "failed", "The job was delivered too often without an end: its processes died on it.", "Look at the dead letter, then replay."},
 	{Undecodable, "failed", "A message in an inbox is no job. It is kept as it came.", "Find who publishes on llm.stage.>."},

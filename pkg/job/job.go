@@ -46,6 +46,8 @@ type Job struct {
 	Session     string `json:"session,omitempty"`
 	Parent      string `json:"parent,omitempty"`
 	TraceParent string `json:"traceparent,omitempty"`
+	// RequestSeq is where the lane's request stream stored the request: the order of acceptance. 0: not known.
+	RequestSeq uint64 `json:"request_seq,omitempty"`
 
 	// Run is 1, +1 for each replay. Hop counts hand-overs within the run.
 	Run int `json:"run"`
@@ -80,6 +82,8 @@ type Job struct {
 	Prompt Prompt `json:"messages,omitzero"`
 	// PromptTokens is the count of Prompt, made before the call.
 	PromptTokens int `json:"prompt_tokens,omitempty"`
+	// State is the session's working state when the prompt was built, whole, for the rules of canned answers.
+	State json.RawMessage `json:"state,omitempty"`
 	// MaxOutputTokens is the limit of the next call; 0: the task's.
 	MaxOutputTokens int `json:"max_output_tokens,omitempty"`
 	// Answer is what the model said last, from inference to the validator.
@@ -193,7 +197,7 @@ func (j *Job) Shrink() {
 func (j *Job) Stub(f Failure) *Job {
 	return &Job{
 		V: Version, ID: j.ID, Task: j.Task, TaskVersion: j.TaskVersion, Tenant: j.Tenant, Lane: j.Lane,
-		TraceParent: j.TraceParent, Run: j.Run, Hop: j.Hop, Supersedes: j.Supersedes,
+		TraceParent: j.TraceParent, RequestSeq: j.RequestSeq, Run: j.Run, Hop: j.Hop, Supersedes: j.Supersedes,
 		AcknowledgedAt: j.AcknowledgedAt, Deadline: j.Deadline, Minimal: true,
 		Session: j.Session, Parent: j.Parent, Metadata: j.Metadata,
 		Usage: j.Usage, CostUSD: j.CostUSD, History: j.History,

@@ -80,7 +80,7 @@ type CachedAnswer struct {
 func (m *Marker) Job() *Job {
 	return &Job{
 		V: Version, ID: m.ID, Task: m.Task, TaskVersion: m.TaskVersion, Tenant: m.Tenant, Lane: m.Lane,
-		TraceParent: m.TraceParent, Run: m.Run, Supersedes: m.Supersedes, AcknowledgedAt: m.AcknowledgedAt,
+		TraceParent: m.TraceParent, RequestSeq: m.RequestSeq, Run: m.Run, Supersedes: m.Supersedes, AcknowledgedAt: m.AcknowledgedAt,
 		Deadline: m.Deadline, CacheKey: m.CacheKey,
 		Session: m.Session, Parent: m.Parent, Metadata: m.Metadata,
 	}

@@ -179,6 +179,7 @@ func (f *fallback) take(ctx context.Context, dead *job.Job, order job.Arrival, s
 		if held == nil {
 			held = &job.Marker{
 				V: job.Version, ID: dead.ID, Task: dead.Task, Tenant: dead.Tenant, Lane: dead.Lane,
+				RequestStream: broker.RequestStream(dead.Lane), RequestSeq: dead.RequestSeq,
 				Session: dead.Session, Parent: dead.Parent, CacheKey: dead.CacheKey, Run: dead.Run,
 			}
 			if len(dead.Metadata) <= job.MaxMarkedMetadata {
@@ -229,7 +230,7 @@ func (f *fallback) markVersion(m *job.Marker, dead *job.Job, t *task.Task) {
 func renewed(j, dead *job.Job, m *job.Marker) {
 	*j = job.Job{
 		V: job.Version, ID: dead.ID, Task: dead.Task, Tenant: dead.Tenant, Lane: dead.Lane, Session: dead.Session,
-		Parent: dead.Parent, TraceParent: dead.TraceParent, Run: m.Run, Supersedes: m.Supersedes,
+		Parent: dead.Parent, TraceParent: dead.TraceParent, RequestSeq: m.RequestSeq, Run: m.Run, Supersedes: m.Supersedes,
 		AcknowledgedAt: m.AcknowledgedAt, Deadline: m.Deadline, HandedOverAt: m.AcknowledgedAt,
 		Input: dead.Input, Metadata: dead.Metadata, Webhook: dead.Webhook, Stream: dead.Stream,
 		TaskVersion: m.TaskVersion, CacheBypass: dead.CacheBypass, CacheRenew: dead.CacheRenew, CacheKey: m.CacheKey, History: dead.History, Arrival: j.Arrival,

@@ -178,7 +178,7 @@ func newMarker(id string, j *job.Job, r *reading, t *task.Task) *job.Marker {
 func fill(j *job.Job, m *job.Marker, r *reading, t *task.Task) {
 	q := r.request
 	j.ID, j.TaskVersion, j.Tenant, j.AcknowledgedAt, j.Deadline = m.ID, m.TaskVersion, m.Tenant, m.AcknowledgedAt, m.Deadline
-	j.CacheKey, j.TraceParent, j.Run = m.CacheKey, m.TraceParent, 1
+	j.CacheKey, j.TraceParent, j.RequestSeq, j.Run = m.CacheKey, m.TraceParent, m.RequestSeq, 1
 	j.Session, j.Parent, j.Stream, j.Webhook = q.Session, q.Parent, q.Stream, q.Webhook
 	j.Input, j.Metadata = q.Input, q.Metadata
 	j.CacheBypass, j.CacheRenew = q.Cache == job.CacheBypass, q.Cache == job.CacheRenew
