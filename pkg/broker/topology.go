@@ -58,7 +58,7 @@ func DefaultSizing() Sizing {
 	return Sizing{
 		Replicas: 1, InboxBytes: 2 * gib, RequestBytes: gib, ResultBytes: 4 * gib, DeadBytes: gib, CacheBytes: gib / 2, MarkerBytes: 4 * gib,
 		DeltaBytes: gib / 16, SessionBytes: gib,
-		ResultAge:  24 * time.Hour, DeadAge: 30 * 24 * time.Hour,
+		ResultAge: 24 * time.Hour, DeadAge: 30 * 24 * time.Hour,
 	}
 }
 
@@ -94,7 +94,7 @@ func (s Sizing) withDefaults() Sizing {
 		DeadBytes: cmp.Or(s.DeadBytes, d.DeadBytes), CacheBytes: cmp.Or(s.CacheBytes, d.CacheBytes),
 		MarkerBytes: cmp.Or(s.MarkerBytes, d.MarkerBytes), DeltaBytes: cmp.Or(s.DeltaBytes, d.DeltaBytes),
 		SessionBytes: cmp.Or(s.SessionBytes, d.SessionBytes),
-		ResultAge: cmp.Or(s.ResultAge, d.ResultAge), DeadAge: cmp.Or(s.DeadAge, d.DeadAge),
+		ResultAge:    cmp.Or(s.ResultAge, d.ResultAge), DeadAge: cmp.Or(s.DeadAge, d.DeadAge),
 	}
 }
 

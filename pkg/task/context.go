@@ -12,7 +12,7 @@ func (t *taskLoader) context(m *mapping) {
 	}
 	c.integer("max_input_tokens", &into.MaxInputTokens, 1, most)
 	c.number("reserve", &into.Reserve, 0, 0.95)
-	c.choice("session", &into.Session, "none", "optional", "required")
+	c.choice("session", &into.Session, SessionNone, SessionOptional, SessionRequired)
 	c.choice("order", &into.Order, "one_at_a_time", "as_accepted")
 	for key, field := range map[string]*string{"turns_from": &into.TurnsFrom, "documents_from": &into.DocumentsFrom} {
 		if n, ok := c.text(key, field); ok {
@@ -61,7 +61,7 @@ func (t *taskLoader) state(c *mapping) {
 			Pointer: entry.key, Expr: t.expression(c.file, entry.value, false),
 		})
 	}
-	if ok && len(update.node.members) > 0 && t.task.Context.Session == "none" {
+	if ok && len(update.node.members) > 0 && t.task.Context.Session == SessionNone {
 		t.at(c.file, update.node, "state.update needs a session to keep the state in: context.session is none")
 	}
 	s.done()

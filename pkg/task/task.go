@@ -171,6 +171,13 @@ type Correction struct {
 	OnTruncation string
 }
 
+// What a task's requests have to do with sessions: nothing, what the client chooses, or each has one.
+const (
+	SessionNone     = "none"
+	SessionOptional = "optional"
+	SessionRequired = "required"
+)
+
 // Context is what the model sees.
 type Context struct {
 	// MaxInputTokens: 0: the model's window less the reserve.

@@ -14,6 +14,7 @@ import (
 	"spillway/pkg/fate"
 	"spillway/pkg/job"
 	"spillway/pkg/killpoint"
+	"spillway/pkg/session"
 	"spillway/pkg/stage"
 	"spillway/pkg/task"
 )
@@ -52,11 +53,12 @@ func decode(data []byte, a job.Arrival) (*job.Job, error) {
 }
 
 type ingest struct {
-	conn  *broker.Conn
-	tasks *task.Set
-	desk  *Desk
-	m     *metrics
-	log   zerolog.Logger
+	conn     *broker.Conn
+	tasks    *task.Set
+	desk     *Desk
+	sessions *session.Store
+	m        *metrics
+	log      zerolog.Logger
 
 	mu      sync.Mutex
 	created map[string]time.Time // of the request streams
@@ -71,7 +73,7 @@ var (
 func newIngest(env *stage.Env) (stage.Handler, error) {
 	return &ingest{
 		conn: env.Conn, tasks: env.Tasks, desk: NewDesk(env.Conn, env.Tasks, env.Log),
-		m: newMetrics(env.Metrics), log: env.Log, created: map[string]time.Time{},
+		sessions: session.NewStore(env.Conn), m: newMetrics(env.Metrics), log: env.Log, created: map[string]time.Time{},
 	}, nil
 }
 
@@ -90,6 +92,10 @@ func (in *ingest) Handle(ctx context.Context, j *job.Job) error {
 	if rejection := r.rejection(); rejection != nil {
 		return rejection
 	}
+	if err := in.join(ctx, j, t); err != nil {
+		return err
+	}
+	killpoint.Here("after-join")
 	if time.Now().After(j.Deadline) {
 		return fate.DivertTo(fate.Deadline, "the deadline passed before the request was admitted", nil)
 	}

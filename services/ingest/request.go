@@ -145,6 +145,9 @@ func (r *reading) checkFields(fields map[string]any, lane string, t *task.Task) 
 	if _, ok := fields["input"]; !ok {
 		r.fault(fate.InvalidRequest, "/input", "input is required")
 	}
+	if named, ok := fields["session"]; (!ok || named == "") && t != nil && t.Context.Session == task.SessionRequired {
+		r.fault(fate.InvalidRequest, "/session", "session is required by this task: name the conversation that the request belongs to")
+	}
 }
 
 func (r *reading) checkField(name string, value any, lane string, t *task.Task) {

@@ -81,6 +81,9 @@ func (c *cacheShowCmd) findInput(ctx context.Context, s *showing) error {
 			s.g.note("a request with this input is rejected: %s", oneLine(v.String()))
 		}
 	}
+	if t.Remembers(c.Session) {
+		return exit(exitUsage, "an answer of a session is kept under what was remembered when it was asked, not under its input alone: `spillway cache ls --task %s` lists the keys", c.Task)
+	}
 	realKey, _ := t.StandIns(c.Tenant, c.Session, input)
 	simulatedKey, _ := s.simulated.Tasks[c.Task].StandIns(c.Tenant, c.Session, input)
 	meant, other, beware := realKey, simulatedKey, "only a simulated pipeline finds it: nothing is kept for a real one"
