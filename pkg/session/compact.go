@@ -22,26 +22,23 @@ func (s *Session) Compact(limit int) bool {
 	if size <= limit {
 		return false
 	}
-	s.extractDown(size - limit)
+	s.extractDown(size-limit, 1)
 	for most := longest; s.size() > limit && most > 0; most /= 2 {
 		s.cut(most)
 	}
 	if s.size() > limit {
-		s.extractDown(size)
+		s.extractDown(size, 0)
 		s.cut(0)
 	}
 	return true
 }
 
-// extractDown extracts the oldest turns that make at least excess bytes, but not the newest turn of several.
-func (s *Session) extractDown(excess int) {
+// extractDown extracts the oldest turns that make at least excess bytes, all but the newest stay ones at most.
+func (s *Session) extractDown(excess, stay int) {
 	excess += compactTokens * 4
 	n := 0
-	for ; n < len(s.Turns) && excess > 0; n++ {
+	for ; n < len(s.Turns)-stay && excess > 0; n++ {
 		excess -= sizeOf(s.Turns[n])
-	}
-	if n == len(s.Turns) && n > 1 {
-		n--
 	}
 	if n == 0 {
 		return

@@ -80,8 +80,11 @@ func (st *Store) Update(ctx context.Context, tenant, task, name string, keep tim
 			return s, err
 		}
 		s.V, s.At = version, time.Now().UTC()
-		s.Compact(MaxBytes)
 		data, err := encode(s)
+		if err == nil && len(data) > MaxBytes {
+			s.Compact(MaxBytes)
+			data, err = encode(s)
+		}
 		if err != nil {
 			return nil, err
 		}
