@@ -2,6 +2,8 @@ package schema
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -59,4 +61,39 @@ func Lookup(value any, pointer string) (part any, found bool) {
 		}
 	}
 	return value, true
+}
+
+// With returns value with part in the place that the pointer leads to. What is on the way is copied, so value stays
+// as it is; objects that are missing are made.
+func With(value any, pointer string, part any) (any, error) {
+	tokens, err := SplitPointer(pointer)
+	if err != nil {
+		return nil, err
+	}
+	return with(value, tokens, part)
+}
+
+func with(value any, tokens []string, part any) (_ any, err error) {
+	if len(tokens) == 0 {
+		return part, nil
+	}
+	switch v := value.(type) {
+	case nil:
+		inner, err := with(nil, tokens[1:], part)
+		return map[string]any{tokens[0]: inner}, err
+	case map[string]any:
+		changed := make(map[string]any, len(v)+1)
+		maps.Copy(changed, v)
+		changed[tokens[0]], err = with(v[tokens[0]], tokens[1:], part)
+		return changed, err
+	case []any:
+		i, err := strconv.Atoi(tokens[0])
+		if err != nil || i < 0 || i >= len(v) {
+			return nil, fmt.Errorf("there is no item %q to set", tokens[0])
+		}
+		changed := slices.Clone(v)
+		changed[i], err = with(v[i], tokens[1:], part)
+		return changed, err
+	}
+	return nil, fmt.Errorf("%q is to be set in what is no object", tokens[0])
 }
