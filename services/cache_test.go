@@ -98,7 +98,6 @@ var neverServed = []struct {
 }{
 	{name: "another tenant's", first: map[string]any{"tenant": "acme"}, second: map[string]any{"tenant": "other"}, kept: 1},
 	{name: "a tenant's, for nobody", first: map[string]any{"tenant": "acme"}, kept: 1},
-	{name: "another session's", first: map[string]any{"session": "a"}, second: map[string]any{"session": "b"}, kept: 1},
 	{name: "a truncated one", fault: "length"},
 	{name: "a refused one", fault: "refusal"},
 	{name: "a filtered one", fault: "content_filter"},
@@ -172,6 +171,7 @@ func TestTheCacheServesWhatItMay(t *testing.T) {
 	}{
 		{name: "the same tenant", first: map[string]any{"tenant": "acme"}, second: map[string]any{"tenant": "acme"}},
 		{name: "everyone", manifest: "cache: {scope: everyone}\n", first: map[string]any{"tenant": "acme"}, second: map[string]any{"tenant": "other"}},
+		{name: "another session, of a task without a memory", first: map[string]any{"session": "a"}, second: map[string]any{"session": "b"}},
 		{name: "after a change that shapes no answer", between: another(edit("tasks/asked/task.yaml", "max_calls: 6", "max_calls: 5"))},
 		{name: "after a renewal", first: map[string]any{"cache": "renew"}},
 	} {

@@ -28,6 +28,7 @@ import (
 	"spillway/pkg/fakellm"
 	"spillway/pkg/fate"
 	"spillway/pkg/job"
+	"spillway/pkg/session"
 	"spillway/pkg/stage"
 	"spillway/pkg/task"
 	"spillway/services"
@@ -218,7 +219,8 @@ func (r *rig) prepare(ctx context.Context, conn *broker.Conn, name string) {
 	}
 }
 
-// tasks are two that differ in what happens when the model fails: toy has a ladder, bare has none.
+// tasks are two that differ in what happens when the model fails: toy has a ladder, bare has none; talk is one with a
+// memory.
 func (r *rig) tasks() *task.Set {
 	r.t.Helper()
 	folder := fstest.MapFS{"models.yaml": {Data: fmt.Appendf(nil, `defaults:
@@ -232,6 +234,7 @@ models:
 	for name, ladder := range map[string]string{
 		"toy":  "ladder:\n  - {rung: cache, max_age: 1h}\n  - {rung: canned}\n",
 		"bare": "ladder: []\nno_ladder: the test wants to see the failure\n",
+		"talk": "ladder: []\nno_ladder: the test wants to see the failure\ncontext: {session: required}\n",
 	} {
 		for file, text := range map[string]string{
 			"task.yaml":          base + ladder,
@@ -323,6 +326,9 @@ func (r *rig) everyWayOfAJob(t *testing.T) {
 	r.ends(t, app, r.submit(t, app, "toy", "hello by submit"), job.Succeeded)
 	r.ends(t, app, r.publish(t, app, job.Interactive, "toy", "[correct me]"), job.Succeeded)
 	r.ends(t, app, r.publish(t, app, job.Batch, "toy", "[once more]"), job.Succeeded)
+
+	r.ends(t, app, r.publishBody(t, app, job.Interactive, "talk", `{"input":{"text":"hello"},"session":"ours"}`), job.Succeeded)
+	r.ends(t, app, r.publishBody(t, app, job.Interactive, "talk", `{"input":{"text":"do you remember?"},"session":"ours"}`), job.Succeeded)
 
 	t.Log("rejected at the door; degraded by the ladder")
 	r.ends(t, app, r.publish(t, app, job.Interactive, "toy", ""), job.Rejected)
@@ -499,6 +505,26 @@ func (r *rig) operates(t *testing.T, duty *broker.Conn) {
 	if err := duty.NC.Flush(); err != nil {
 		t.Error(err)
 	}
+	r.remembers(t, duty)
+}
+
+// remembers looks at the session that was held, corrects it, and forgets it.
+func (r *rig) remembers(t *testing.T, duty *broker.Conn) {
+	t.Helper()
+	sessions := session.NewStore(duty)
+	all, err := sessions.List(t.Context())
+	if err != nil || len(all) != 1 || all[0].Task != "talk" || all[0].Name != "ours" {
+		t.Errorf("the operator lists the sessions: %+v, %v", all, err)
+	}
+	if _, err := sessions.Update(t.Context(), "", "talk", "ours", time.Hour, func(s *session.Session) (bool, error) {
+		s.State = []byte(`{"n":1}`)
+		return true, nil
+	}); err != nil {
+		t.Errorf("the operator corrects a session: %v", err)
+	}
+	if was, err := sessions.Remove(t.Context(), "", "talk", "ours"); err != nil || string(was.State) != `{"n":1}` {
+		t.Errorf("the operator forgets a session: %+v, %v", was, err)
+	}
 }
 
 // consumerOf is the consumer that pulls a subject of a stage.
@@ -632,7 +658,7 @@ func TestNobodyPublishesBeyondItsWork(t *testing.T) {
 		broker.ParkedSubject("batch", "small"):          {broker.Inference, upUser},
 		broker.ReplaySubject("x"):                       {operatorUser, upUser},
 		broker.RequestSubject(job.Interactive, "toy"):   {broker.Ingest, doorUser, operatorUser, clientUser, upUser},
-		broker.RequestSubject(job.Batch, "toy"):         {broker.Ingest, doorUser, operatorUser, clientUser, upUser},
+		broker.RequestSubject(job.Batch, "toy"):         {broker.Ingest, broker.ContextBuilder, doorUser, operatorUser, clientUser, upUser},
 		broker.SubmitSubject("toy"):                     {operatorUser, clientUser, upUser},
 		broker.CancelSubject("x"):                       {operatorUser, clientUser, upUser},
 		"$KV." + broker.CancelsBucket + ".x.1":          {broker.Ingest, doorUser, upUser},
@@ -651,7 +677,13 @@ func TestNobodyPublishesBeyondItsWork(t *testing.T) {
 		"$JS.API.STREAM.MSG.GET.LLM_DELTAS":             {operatorUser, upUser},
 		"$JS.API.STREAM.MSG.GET.LLM_ADMITTED":           {broker.Ingest, doorUser, broker.Fallback, operatorUser, clientUser, upUser},
 		"$JS.API.STREAM.MSG.GET.LLM_CACHE":              {broker.ContextBuilder, broker.Fallback, broker.ResultWriter, operatorUser, upUser},
-		"$JS.API.STREAM.MSG.GET.LLM_REQUESTS":           {operatorUser, upUser},
+		"$JS.API.STREAM.MSG.GET.LLM_REQUESTS":           {broker.ContextBuilder, operatorUser, upUser},
+		"$JS.API.STREAM.MSG.GET.LLM_BATCH":              {broker.ContextBuilder, operatorUser, upUser},
+		"$KV." + broker.SessionsBucket + ".x":           {broker.Ingest, broker.ContextBuilder, operatorUser, upUser},
+		"$JS.API.STREAM.MSG.GET.KV_llm_sessions":        {broker.Ingest, broker.ContextBuilder, operatorUser, upUser},
+		"$JS.API.DIRECT.GET.KV_llm_sessions.x":          {operatorUser, upUser},
+		"$JS.API.CONSUMER.CREATE.KV_llm_sessions.x":     {bootstrapUser, operatorUser, upUser},
+		"llm.context.toy.x":                             {broker.ContextBuilder, upUser},
 		"$JS.API.DIRECT.GET.LLM_DELTAS":                 {broker.Ingest, doorUser, operatorUser, clientUser, upUser},
 		"$JS.API.CONSUMER.CREATE.LLM_DELTAS.x":          {bootstrapUser, upUser},
 		"$JS.API.CONSUMER.CREATE.LLM_CACHE.x":           {bootstrapUser, operatorUser, upUser},

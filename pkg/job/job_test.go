@@ -73,3 +73,14 @@ func TestAResultIsLateOnlyAfterItsDeadline(t *testing.T) {
 		t.Errorf("supersedes %v", s)
 	}
 }
+
+func TestAJobMadeOfLessKeepsItsPlaceInTheOrderOfAcceptance(t *testing.T) {
+	t.Parallel()
+	m := &job.Marker{ID: "a", Lane: job.Batch, RequestStream: "LLM_BATCH", RequestSeq: 41, Run: 1}
+	if j := m.Job(); j.RequestSeq != 41 || j.Lane != job.Batch {
+		t.Errorf("of its marker: %+v", j)
+	}
+	if j := (&job.Job{ID: "a", RequestSeq: 41}).Stub(job.Failure{}); j.RequestSeq != 41 {
+		t.Errorf("a stub: %+v", j)
+	}
+}

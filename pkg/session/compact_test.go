@@ -170,10 +170,10 @@ func FuzzASessionThatOutgrowsItsSizeIsCompacted(f *testing.F) {
 	})
 }
 
-// outgrown makes a session of at most 4 MB of such texts.
+// outgrown makes a session of at most 1 MB of such texts.
 func outgrown(seed uint64, turnCount, waiting, length int, text string) *session.Session {
 	rng := rand.New(rand.NewPCG(seed, 0))
-	left := 4 << 20
+	left := 1 << 20
 	long := func() string {
 		n := rng.IntN(length + 1)
 		if len(text) == 0 || n > left {

@@ -29,7 +29,10 @@ func setup(t *testing.T) *bench {
 	conn := brokertest.Connect(t, brokertest.Server(t).URL())
 	brokertest.Ensure(t, conn, stage.Topology([]stage.Definition{Definition()}, broker.DefaultSizing()))
 	h, err := newFallback(&stage.Env{Conn: conn, Log: zerolog.Nop(), Tasks: &task.Set{
-		Tasks: map[string]*task.Task{"toy": {Name: "toy", Model: "small", Version: "00000000", Canned: []task.Canned{{Output: []byte(`1`)}}}},
+		Tasks: map[string]*task.Task{
+			"toy":  {Name: "toy", Model: "small", Version: "00000000", Canned: []task.Canned{{Output: []byte(`1`)}}},
+			"talk": {Name: "talk", Model: "small", Version: "00000000", Context: task.Context{Session: task.SessionOptional}},
+		},
 	}})
 	if err != nil {
 		t.Fatal(err)
@@ -38,16 +41,20 @@ func setup(t *testing.T) *bench {
 }
 
 // dead keeps a dead letter of a run.
-func (b *bench) dead(id string, run int) uint64 {
+func (b *bench) dead(id string, run int, changes ...func(*job.Job)) uint64 {
 	b.t.Helper()
 	now := time.Now().UTC()
-	body, err := json.Marshal(job.Letter{V: 1, Stage: broker.Inference, Code: fate.ProviderTimeout, Job: &job.Job{
+	j := &job.Job{
 		V: 1, ID: id, Task: "toy", Lane: job.Interactive, Run: run, AcknowledgedAt: now, Deadline: now.Add(time.Minute), Input: json.RawMessage(`{"n":1}`),
-	}})
+	}
+	for _, change := range changes {
+		change(j)
+	}
+	body, err := json.Marshal(job.Letter{V: 1, Stage: broker.Inference, Code: fate.ProviderTimeout, Job: j})
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	ack, err := b.conn.Publish(b.t.Context(), &nats.Msg{Subject: broker.DeadSubject(broker.Inference, "toy", id), Data: body})
+	ack, err := b.conn.Publish(b.t.Context(), &nats.Msg{Subject: broker.DeadSubject(broker.Inference, j.Task, id), Data: body})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -117,7 +124,7 @@ func TestARunUnderAnotherVersionTakesThatVersionsStandIns(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	b.dead("a", 1)
-	old := &job.Marker{V: 1, ID: "a", Task: "toy", TaskVersion: "ffffffff", Run: 1, CacheKey: "old", Canned: 7}
+	old := &job.Marker{V: 1, ID: "a", Task: "toy", TaskVersion: "ffffffff", Run: 1, CacheKey: "old", Canned: 7, RequestSeq: 41}
 	if _, err := b.conn.Admit(t.Context(), old); err != nil {
 		t.Fatal(err)
 	}
@@ -133,7 +140,21 @@ func TestARunUnderAnotherVersionTakesThatVersionsStandIns(t *testing.T) {
 	if m.Run != 2 || m.Canned != 1 || m.CacheKey != want || m.TaskVersion != "00000000" {
 		t.Errorf("marker %+v, want canned 1 and key %s", m, want)
 	}
-	if j.CacheKey != want || j.TaskVersion != "00000000" {
+	if j.CacheKey != want || j.TaskVersion != "00000000" || j.RequestSeq != 41 {
 		t.Errorf("job %+v", j)
+	}
+}
+
+func TestARunOfASessionKeepsItsPlaceAndHasNoKeyYet(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	b.dead("a", 1, func(j *job.Job) { j.Task, j.Session, j.RequestSeq, j.CacheKey = "talk", "s", 41, "old" })
+	j, err := b.order("a", 7) // its marker has expired
+	if err != nil || j.Run != 2 || j.Session != "s" || j.RequestSeq != 41 || j.CacheKey != "" {
+		t.Errorf("job %+v, %v", j, err)
+	}
+	m, _, err := b.conn.Marker(t.Context(), "a")
+	if err != nil || m.RequestStream != "LLM_REQUESTS" || m.RequestSeq != 41 || m.CacheKey != "" {
+		t.Errorf("marker %+v, %v", m, err)
 	}
 }
