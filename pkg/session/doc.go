@@ -11,4 +11,5 @@
 //	                  +-------------> nothing    Over: the place up to which all is folded
 //
 // Each step is for one id and once: repeated, it finds that it was done.
+// TestEveryTurnIsRememberedOnceInTheOrderOfAcceptance pins it.
 package session

@@ -131,6 +131,9 @@ func hash(parts []string) string {
 // one, and for a place that is over. ErrCrowded: MaxPending others wait, none of them longer than Grace after its
 // deadline.
 func (s *Session) Join(p Pending) (changed bool, err error) {
+	if p.Run == 1 {
+		s.restart(p.Place)
+	}
 	if i := s.turn(p.ID); i >= 0 {
 		if s.Turns[i].Run >= p.Run {
 			return false, nil
@@ -164,6 +167,31 @@ func (s *Session) forget(now time.Time) bool {
 	return i >= 0
 }
 
+// restartedAfter is how much later than a higher sequence a lower one is when its stream was deleted and made anew. It
+// is more than the clocks of a cluster differ.
+const restartedAfter = time.Minute
+
+// restart puts all that is known of p's lane before p if p is from a new stream, whose sequences begin again: else
+// nothing would be remembered any more until they reach the old ones.
+func (s *Session) restart(p Place) {
+	known := []*Place{&s.Over}
+	for i := range s.Turns {
+		known = append(known, &s.Turns[i].Place)
+	}
+	for i := range s.Pending {
+		known = append(known, &s.Pending[i].Place)
+	}
+	if s.Fold != nil {
+		known = append(known, &s.Fold.Through)
+	}
+	known = slices.DeleteFunc(known, func(q *Place) bool { return q.Lane != p.Lane })
+	if slices.ContainsFunc(known, func(q *Place) bool { return q.Seq > p.Seq && p.At.Sub(q.At) > restartedAfter }) {
+		for _, q := range known {
+			q.Seq = 0 // their times tell them apart
+		}
+	}
+}
+
 // Built notes on a pending request what its turn will say. It reports whether that was news.
 func (s *Session) Built(id, user string, input json.RawMessage) bool {
 	i := s.pending(id)
@@ -189,27 +217,31 @@ func (s *Session) Before(at Place, id string) []Pending {
 	return earlier
 }
 
-// Settle ends a pending request: with its turn, or with nothing to remember (nil). A turn that is there already is
-// replaced where it stands, unless a later run made it.
+// Settle ends a pending request: with its turn, which takes the request's place, or with nothing to remember (nil). A
+// turn that is there already is replaced where it stands, unless a later run made it.
 func (s *Session) Settle(id string, turn *Turn) {
+	var t Turn
+	if turn != nil {
+		t = *turn
+	}
 	if i := s.pending(id); i >= 0 {
+		t.Place = s.Pending[i].Place
 		s.Pending = slices.Delete(s.Pending, i, i+1)
 	}
 	if turn == nil {
 		return
 	}
 	if i := s.turn(id); i >= 0 {
-		if s.Turns[i].Run <= turn.Run {
-			place := s.Turns[i].Place
-			s.Turns[i] = *turn
-			s.Turns[i].Place = place
+		if s.Turns[i].Run <= t.Run {
+			t.Place = s.Turns[i].Place
+			s.Turns[i] = t
 		}
 		return
 	}
-	s.Turns = insert(s.Turns, *turn, func(t Turn) Place { return t.Place })
+	s.Turns = insert(s.Turns, t, func(t Turn) Place { return t.Place })
 	s.Totals.Turns++
-	if s.Fold != nil && turn.compare(s.Fold.Through) <= 0 {
-		s.Fold.Late = append(s.Fold.Late, turn.ID)
+	if s.Fold != nil && t.compare(s.Fold.Through) <= 0 {
+		s.Fold.Late = append(s.Fold.Late, t.ID)
 	}
 }
 

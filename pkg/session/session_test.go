@@ -115,6 +115,35 @@ func TestARequestJoinsOnce(t *testing.T) {
 	}
 }
 
+func TestAStreamThatWasMadeAnewGoesOnBehindAllThatWas(t *testing.T) {
+	t.Parallel()
+	s := session.New("", "chat", "u")
+	for i, id := range []string{"a", "b", "c", "d"} {
+		join(t, s, pending(id, 1000+i))
+	}
+	s.Settle("a", turnOf("a", 1000))
+	s.Folded(at(1000), nil)
+	s.Settle("c", turnOf("c", 1002))
+	early := pending("early", 1)
+	early.At = at(1003).At.Add(30 * time.Second) // a clock's mistake, no new stream
+	if changed, _ := s.Join(early); changed {
+		t.Error("a place that is over joined")
+	}
+	for i, id := range []string{"x", "y"} {
+		p := pending(id, i+1)
+		p.At = at(1003).At.Add(2*time.Minute + time.Duration(i))
+		join(t, s, p)
+	}
+	if ids(s.Pending) != "b d x y" || ids(s.Before(s.Pending[2].Place, "x")) != "b d" {
+		t.Errorf("waiting: %s, before x %s", ids(s.Pending), ids(s.Before(s.Pending[2].Place, "x")))
+	}
+	s.Settle("y", &session.Turn{ID: "y", Run: 1, Place: s.Pending[3].Place})
+	s.Settle("b", turnOf("b", 1001)) // its job knows the old sequence
+	if turns(s) != "b c y" {
+		t.Errorf("turns %s", turns(s))
+	}
+}
+
 func TestAReplayTakesThePlaceOfItsTurn(t *testing.T) {
 	t.Parallel()
 	s := session.New("", "chat", "u")

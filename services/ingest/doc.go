@@ -3,7 +3,7 @@
 // Receives: requests as clients published them, from LLM_REQUESTS and LLM_BATCH; llm.submit.<task> and
 // llm.cancel.<id>, both request-reply; over HTTP, package door's.
 // Sends on: jobs to context-builder; rejected ones to result-writer; expired ones to fallback.
-// Owns: malformed, unknown, invalid, too large; the duplicate and the conflict; backpressure.
+// Owns: malformed, unknown, invalid, too large; the duplicate and the conflict; the crowded session; backpressure.
 // Never: renders, calls a model, keeps state of its own.
 //
 // # Identity
@@ -18,4 +18,9 @@
 //	another's, another body        id_conflict
 //
 // TestOneIDIsOneJob and TestARequestWithoutAnIDSurvivesARedeliveryAsOneJob pin it.
+//
+// # Sessions
+//
+// A request of a session that its task remembers is noted in the session's record between verdict and hand-over, so
+// that whoever builds the prompt of a later one knows of it. TestARequestIsNotedOnceThoughIngestIsKilled pins it.
 package ingest

@@ -59,8 +59,8 @@ func TestSessionsAreListed(t *testing.T) {
 	r := serve(t)
 	r.spillway(t, "session", "ls").with(exitOK, "no sessions")
 	r.remember(t, "acme", "talk", "u/1", conversation)
-	r.remember(t, "", "plain", "u/1", func(s *session.Session) {})
-	r.remember(t, "zeta", "talk", "u/2", func(s *session.Session) {})
+	r.remember(t, "", "plain", "u/1", func(*session.Session) {})
+	r.remember(t, "zeta", "talk", "u/2", func(*session.Session) {})
 	said := r.spillway(t, "session", "ls").with(exitOK, "TENANT", "TASK", "SESSION", "TURNS", "PENDING", "SUMMARY", "TOKENS", "COST", "AGE").without("raining", "rivers")
 	lines := strings.Split(strings.TrimSpace(said.out), "\n")
 	if len(lines) != 4 || strings.Join(strings.Fields(lines[2])[:12], " ") != "acme talk u/1 2 1 of 5 turns 412 in, 96 out" || !strings.Contains(lines[2], "$0.01250") {
