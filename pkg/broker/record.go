@@ -23,11 +23,8 @@ type Record struct {
 	At time.Time
 }
 
-// kvOperation tells a removal from a value in the stream of a bucket, markerReason what stands in for one that expired.
-const (
-	kvOperation  = "KV-Operation"
-	markerReason = "Nats-Marker-Reason"
-)
+// kvOperation tells a removal from a value, in the stream of a bucket.
+const kvOperation = "KV-Operation"
 
 // Record reads a value from the leader of the bucket. One that is not there is no error.
 func (c *Conn) Record(ctx context.Context, bucket, key string) (Record, error) {
@@ -39,7 +36,7 @@ func (c *Conn) Record(ctx context.Context, bucket, key string) (Record, error) {
 		return Record{}, err
 	}
 	r := Record{Key: key, Revision: stored.Sequence, At: stored.At}
-	if stored.Header[kvOperation] == nil && stored.Header[markerReason] == nil {
+	if stored.Header.Get(kvOperation) == "" { // what marks a value that expired is empty
 		r.Data = stored.Data
 	}
 	return r, nil

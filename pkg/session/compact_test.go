@@ -50,11 +50,14 @@ func TestAnExtractHasTheBeginningOfEachSideAndKeepsTheNewest(t *testing.T) {
 func TestAnExtractNeverHasMoreTokensThanItMay(t *testing.T) {
 	t.Parallel()
 	rng := rand.New(rand.NewPCG(1, 2))
-	counts := []func(string) int{words, func(s string) int { return len(s) }, func(s string) int { return len(s) / 3 }, utf8.RuneCountInString}
+	counts := []func(string) int{
+		words, func(s string) int { return len(s) }, func(s string) int { return len(s) / 3 }, utf8.RuneCountInString,
+		func(s string) int { return len(s) * len(s) / 64 },
+	} // more for the whole than for its parts
 	text := func() string {
 		return strings.Repeat([]string{"a", "word ", "é\n", "x y ", ""}[rng.IntN(5)], rng.IntN(400))
 	}
-	for range 3000 {
+	for range 1000 {
 		var texts []string
 		for range 2 * rng.IntN(8) {
 			texts = append(texts, text())
@@ -131,6 +134,20 @@ func TestATurnThatIsTooLongByItselfIsCutAndSaysSo(t *testing.T) {
 	answer := s.Turns[0].Assistant
 	if s.Turns[0].User != "short" || !strings.HasSuffix(answer, "…") || !utf8.ValidString(answer) || len(answer) < 60_000 || s.Turns[0].Counts != nil {
 		t.Errorf("%d bytes of %q…, counts %v", len(answer), answer[:20], s.Turns[0].Counts)
+	}
+}
+
+func TestTextsAreCutNoMoreThanTheyMust(t *testing.T) {
+	t.Parallel()
+	s := session.New("", "chat", "u")
+	for i := range 1000 {
+		p := pending(fmt.Sprint("p", i), i+1)
+		p.User, p.Input = strings.Repeat("x", 600), []byte(`{"text":"short"}`)
+		s.Pending = append(s.Pending, p)
+	}
+	s.Compact(session.MaxBytes)
+	if p := s.Pending[500]; len(p.User) != 256 || p.Input == nil {
+		t.Errorf("%d of 600 bytes are left, of the input %q", len(p.User), p.Input)
 	}
 }
 
