@@ -157,7 +157,7 @@ func (h *history) check() {
 // Whatever comes in whatever order and however often: each turn is remembered once, in the order of acceptance.
 func TestEveryTurnIsRememberedOnceInTheOrderOfAcceptance(t *testing.T) {
 	t.Parallel()
-	for seed := range uint64(300) {
+	for seed := range uint64(100) {
 		const n = 40
 		h := newHistory(t, seed, n)
 		for step := range 12 * n {

@@ -21,12 +21,13 @@ const stripes = 256
 type Store struct {
 	conn *broker.Conn
 	// busy keeps the goroutines of this process from refusing each other's writes.
-	busy [stripes]chan struct{}
+	busy   [stripes]chan struct{}
+	crowds crowds
 }
 
 // NewStore uses the bucket of sessions.
 func NewStore(conn *broker.Conn) *Store {
-	st := &Store{conn: conn}
+	st := &Store{conn: conn, crowds: crowds{waiting: map[string][]*joiner{}}}
 	for i := range st.busy {
 		st.busy[i] = make(chan struct{}, 1)
 	}

@@ -186,8 +186,7 @@ func TestAThousandRequestsJoinAtOnce(t *testing.T) {
 	joins := func(i int) error {
 		p := pending(fmt.Sprint(i), i+1)
 		p.Deadline = start.Add(time.Hour)
-		_, err := r.stores[i%2].Update(t.Context(), "acme", "chat", "u", day, joining(p))
-		return err
+		return r.stores[i%2].Join(t.Context(), "acme", "chat", "u", day, p)
 	}
 	var crowd sync.WaitGroup
 	for i := range n {
@@ -207,8 +206,68 @@ func TestAThousandRequestsJoinAtOnce(t *testing.T) {
 			t.Fatalf("%s stands at %d", p.ID, i)
 		}
 	}
+	if writes := r.stored("acme", "chat", "u").Sequence; writes > n/2 {
+		t.Errorf("a flood of %d requests made %d writes", n, writes)
+	}
 	if err := joins(n); !errors.Is(err, session.ErrCrowded) {
 		t.Errorf("one more: %v", err)
+	}
+}
+
+// Those that come together are told each for itself, and go on without one that gives up, be it their leader.
+func TestWhoJoinsTogetherIsToldForItself(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	r.update(func(s *session.Session) (bool, error) {
+		for i := range 999 {
+			p := pending(fmt.Sprint(i), i+1)
+			p.Deadline = start.Add(time.Hour)
+			join(t, s, p)
+		}
+		return true, nil
+	})
+	inside, leave := make(chan struct{}), make(chan struct{})
+	var all sync.WaitGroup
+	all.Go(func() {
+		r.update(func(*session.Session) (bool, error) {
+			close(inside)
+			<-leave
+			return false, nil
+		})
+	})
+	<-inside // nobody gets in now
+	ctx, cancel := context.WithCancelCause(t.Context())
+	gone := errors.New("the lease is lost")
+	var joined, crowded, gaveUp atomic.Int64
+	for i := range 30 {
+		of := t.Context()
+		if i%3 == 0 {
+			of = ctx
+		}
+		all.Go(func() {
+			p := pending(fmt.Sprint("more", i), 1000+i)
+			p.Deadline = start.Add(time.Hour)
+			switch err := r.stores[0].Join(of, "acme", "chat", "u", day, p); {
+			case err == nil:
+				joined.Add(1)
+			case errors.Is(err, session.ErrCrowded):
+				crowded.Add(1)
+			case errors.Is(err, gone) && of == ctx:
+				gaveUp.Add(1)
+			default:
+				t.Errorf("request %d: %v", i, err)
+			}
+		})
+	}
+	cancel(gone)
+	brokertest.Eventually(t, 20*time.Second, "those whose context ended give up", func() bool { return gaveUp.Load() == 10 })
+	close(leave)
+	all.Wait()
+	if joined.Load() != 1 || crowded.Load() != 19 {
+		t.Errorf("%d joined, %d found it crowded", joined.Load(), crowded.Load())
+	}
+	if s, _ := r.load("acme", "chat", "u"); len(s.Pending) != 1000 {
+		t.Errorf("%d wait", len(s.Pending))
 	}
 }
 

@@ -22,9 +22,7 @@ func (in *ingest) join(ctx context.Context, j *job.Job, t *task.Task) error {
 		ID: j.ID, Run: j.Run, Deadline: j.Deadline,
 		Place: session.Place{Lane: j.Lane, Seq: j.RequestSeq, At: j.AcknowledgedAt},
 	}
-	_, err := in.sessions.Update(ctx, j.Tenant, j.Task, j.Session, t.Retention.Session, func(s *session.Session) (bool, error) {
-		return s.Join(p)
-	})
+	err := in.sessions.Join(ctx, j.Tenant, j.Task, j.Session, t.Retention.Session, p)
 	if errors.Is(err, session.ErrCrowded) {
 		return fate.Rejection(fate.SessionCrowded, fmt.Sprintf("%d requests of this session wait for their results", session.MaxPending))
 	}
