@@ -13,7 +13,8 @@ func Restricted(t testing.TB, p server.Permissions) (all, restricted string) {
 	t.Helper()
 	s, err := server.NewServer(&server.Options{
 		Host: "127.0.0.1", Port: -1, NoSigs: true, NoLog: true, JetStream: true, StoreDir: t.TempDir(),
-		Users: []*server.User{{Username: "all", Password: "p"}, {Username: "restricted", Password: "p", Permissions: &p}},
+		JetStreamMaxStore: 1 << 44, // no share of the disk that happens to be free
+		Users:             []*server.User{{Username: "all", Password: "p"}, {Username: "restricted", Password: "p", Permissions: &p}},
 	})
 	if err != nil {
 		t.Fatalf("configure a NATS server: %v", err)
