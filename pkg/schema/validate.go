@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/xeipuuv/gojsonschema"
 )
@@ -60,9 +61,19 @@ func (s *Schema) overruled(value any, steps int) *Violation {
 	case err != nil:
 		return &Violation{Rule: "internal", Message: fmt.Sprintf("the value can not be checked: %v", err)}
 	case !result.Valid():
-		return &Violation{Rule: "internal", Message: "the value does not satisfy the schema: " + result.Errors()[0].String()}
+		return inTheirWords(result.Errors()[0])
 	}
 	return nil
+}
+
+func inTheirWords(e gojsonschema.ResultError) *Violation {
+	const between = "\x00"
+	_, path, isPart := strings.Cut(e.Context().String(between), between)
+	v := &Violation{Rule: "internal", Message: "does not satisfy the schema: " + e.Description(), Got: Render(e.Value())}
+	if isPart {
+		v.Pointer = AppendPointer("", strings.Split(path, between)...)
+	}
+	return v
 }
 
 // faultsOf looks for the faults of a value that has some.

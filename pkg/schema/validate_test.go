@@ -194,3 +194,13 @@ func TestAValueThatCanNotBeCheckedSatisfiesNothing(t *testing.T) {
 		t.Errorf("%v", v)
 	}
 }
+
+// gojsonschema tells -0 from 0 in an enumeration, and has the last word.
+func TestWhatTheLibraryAloneRefusesIsToldWithItsPlace(t *testing.T) {
+	t.Parallel()
+	got := mustCompile(t, `{"properties":{"a/b":{"items":{"enum":[0,1]}}}}`).Validate(mustDecode(t, `{"a/b":[1,-0]}`))
+	want := "/a~1b/1: does not satisfy the schema: a/b.1 must be one of the following: 0, 1, got -0"
+	if len(got) != 1 || got[0].String() != want || got[0].Rule != "internal" {
+		t.Errorf("got %v, want %s", got, want)
+	}
+}
