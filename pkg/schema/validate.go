@@ -115,6 +115,12 @@ func (r *Report) IsForeign(f Fault) bool {
 		!slices.ContainsFunc(r.scope.at(f.at.parent), func(n *node) bool { return n.knows(f.at.name) })
 }
 
+// IsRival reports whether an object within the value at fault has a property that the schema, in whatever branch, knows
+// at the fault's place, with a value that it may have there: it may be another answer.
+func (r *Report) IsRival(f Fault) bool {
+	return f.at != nil && speaksOf(r.scope.at(f.at.parent), f.Value)
+}
+
 // Violations describes the first faults, at most MaxViolations; nil: there are none. There may be one for each item of
 // a large answer, and the words for all of them would take more time and memory than the check.
 func (r Report) Violations() []Violation {
