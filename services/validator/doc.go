@@ -7,7 +7,7 @@
 //
 // Owns: answers that are not JSON, or have something around it (thought.go, prose.go: what is said; pieces.go,
 // extract.go: what is meant; doubt.go, announce.go, vocabulary.go: what may stand around it); that are nearly JSON (repair.go,
-// read.go, quote.go); that the schema demands otherwise (shape.go, surplus.go, rules.go); that are told to the model
+// read.go, quote.go); that the schema demands otherwise (shape.go, surplus.go); that are told to the model
 // (correct.go); that were cut at the limit (truncate.go); refusals and empty answers (judge.go).
 //
 // Never: guesses. What was cut is not completed; of two answers none is chosen; a repair that adds, drops or
