@@ -33,7 +33,8 @@ type Miss struct {
 
 func (m *Miss) Error() string { return m.Why }
 
-// Look returns the kept answer that may be given to j in place of a call, not older than maxAge. Without one
+// Look returns the kept answer that may be given to j in place of a call, not older than maxAge. It is looked at as the
+// validator did: whoever wrote it, nothing unchecked is served. Without one
 // the error is a *Miss, or what went wrong with the broker. The cache is a help, and somebody waits: the caller's
 // ctx says for how long.
 func Look(ctx context.Context, conn *broker.Conn, t *task.Task, j *job.Job, maxAge time.Duration) (*job.Outcome, error) {
@@ -53,8 +54,15 @@ func Look(ctx context.Context, conn *broker.Conn, t *task.Task, j *job.Job, maxA
 		return nil, &Miss{Why: "the cached answer was written by another version"}
 	case kept.Task != j.Task || kept.Tenant != j.Tenant && t.Cache.Scope != task.ScopeEveryone:
 		return nil, fmt.Errorf("the cached answer %s is not of this task and tenant", j.CacheKey)
-	case !isValid(t, kept.Output):
+	}
+	output, err := schema.Decode(kept.Output)
+	switch {
+	case err != nil || t.OutputSchema != nil && t.OutputSchema.Validate(output) != nil:
 		return nil, fmt.Errorf("the cached answer %s does not satisfy the schema of the task", j.CacheKey)
+	case len(j.Input) > 0 && t.Broken(j.Input, output) != nil:
+		// It was given to another input, of which cache.key says that it is the same. Of a job that is stuck elsewhere the
+		// input is not known here.
+		return nil, &Miss{Why: "the cached answer breaks a rule of the task for this input"}
 	}
 	// The clock that the model's answer was timed with may be wrong; the broker's tells when it came.
 	age := max(time.Since(kept.At), time.Since(storedAt), 0)
@@ -74,12 +82,6 @@ func read(ctx context.Context, conn *broker.Conn, key string) (kept job.CachedAn
 		return kept, at, fmt.Errorf("decode the cached answer %s: %w", key, err)
 	}
 	return kept, stored.At, nil
-}
-
-// isValid looks at an output as the validator did: whoever wrote it, nothing unchecked is served.
-func isValid(t *task.Task, output []byte) bool {
-	value, err := schema.Decode(output)
-	return err == nil && (t.OutputSchema == nil || t.OutputSchema.Validate(value) == nil)
 }
 
 // Keep keeps the answer of a run that ended, if it may serve others. The write is not awaited: losing it costs

@@ -12,6 +12,7 @@ import (
 	"spillway/pkg/broker"
 	"spillway/pkg/broker/brokertest"
 	"spillway/pkg/cache"
+	"spillway/pkg/expr"
 	"spillway/pkg/job"
 	"spillway/pkg/schema"
 	"spillway/pkg/stage"
@@ -183,6 +184,28 @@ func TestAnEntryThatNoValidatorWouldPassIsNotServed(t *testing.T) {
 	put(t, conn, "good", `{"v":1,"task":"toy","tenant":"acme","output":{"a":1},"at":"`+now+`"}`)
 	if _, err := cache.Look(t.Context(), conn, of, answered("good"), ages); err != nil {
 		t.Error(err)
+	}
+}
+
+// By cache.key two inputs may share an answer, of which the rules look at more.
+func TestAnEntryThatBreaksARuleForThisInputIsNotServed(t *testing.T) {
+	t.Parallel()
+	conn, of := setup(t), toy()
+	says, err := expr.Compile(`output.a <= input.most`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	of.Output.Rules = []task.Rule{{Name: "most", Expr: says, Say: "a is at most the input's most"}}
+	if !kept(t, conn, of, answered("k")) {
+		t.Fatal("not kept")
+	}
+	for input, isServed := range map[string]bool{`{"most":1}`: true, `{"most":0}`: false, `{}`: false, "": true} {
+		j := answered("k")
+		j.Input = json.RawMessage(input)
+		_, err := cache.Look(t.Context(), conn, of, j, 2*time.Hour)
+		if _, isMiss := errors.AsType[*cache.Miss](err); isServed != (err == nil) || isMiss == isServed {
+			t.Errorf("%s: %v", input, err)
+		}
 	}
 }
 

@@ -157,7 +157,7 @@ type Message struct {
 // Answer is what a model said, unchecked.
 type Answer struct {
 	Content string `json:"content"`
-	// FinishReason is the provider's: stop, length, content_filter, …
+	// FinishReason is in the words of OpenAI, where those of the provider are known: stop, length, content_filter, …
 	FinishReason string `json:"finish_reason"`
 	Refusal      string `json:"refusal,omitempty"`
 	// AnsweredBy is the model that the provider names in the response.

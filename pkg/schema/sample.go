@@ -19,27 +19,35 @@ const (
 	Nulls
 )
 
-// maxSampleDepth ends the samples of recursive schemas.
-const maxSampleDepth = 16
+// Bounds of samples, for schemas that refer to themselves: each of several such properties would double them, with each
+// level. What comes when maxSampleSteps are taken has the required properties alone, and soon nothing.
+const (
+	maxSampleDepth = 16
+	maxSampleSteps = 4096
+)
 
 // Sample makes a value that tries to satisfy the schema, always the same one. ok: it does; a pattern, say,
 // can not be followed.
 func (s *Schema) Sample(fill Fill) (value any, ok bool) {
-	value = sampler{s.document, fill}.value(s.document, 0)
+	value = (&sampler{document: s.document, fill: fill}).value(s.document, 0)
 	return value, s.Validate(value) == nil
 }
 
 type sampler struct {
 	document any
 	fill     Fill
+	steps    int
 }
 
-func (s sampler) value(node any, depth int) any {
+// isPast reports whether so many times maxSampleSteps are taken.
+func (s *sampler) isPast(times int) bool { return s.steps > times*maxSampleSteps }
+
+func (s *sampler) value(node any, depth int) any {
 	members := s.flatten(node, 0)
 	if allowed, ok := members["const"]; ok {
 		return allowed
 	}
-	if s.fill == Nulls && takesNull(members) || depth > maxSampleDepth {
+	if s.fill == Nulls && takesNull(members) || depth > maxSampleDepth || s.isPast(2) {
 		return nil
 	}
 	if allowed, ok := members["enum"].([]any); ok && len(allowed) > 0 {
@@ -65,10 +73,10 @@ func (s sampler) value(node any, depth int) any {
 }
 
 // flatten follows references and joins allOf and the first form of anyOf and oneOf into one set of keywords.
-func (s sampler) flatten(node any, depth int) map[string]any {
+func (s *sampler) flatten(node any, depth int) map[string]any {
 	own, _ := node.(map[string]any)
 	all := maps.Clone(own)
-	if all == nil || depth > maxSampleDepth {
+	if s.steps++; all == nil || depth > maxSampleDepth || s.isPast(3) {
 		return map[string]any{}
 	}
 	if ref, ok := own["$ref"].(string); ok {
@@ -93,7 +101,7 @@ func (s sampler) flatten(node any, depth int) map[string]any {
 }
 
 // choose takes the first form; null when it is asked for and offered, and not when it is not.
-func (s sampler) choose(forms []any) any {
+func (s *sampler) choose(forms []any) any {
 	for _, form := range forms {
 		members, _ := form.(map[string]any)
 		if takesNull(members) == (s.fill == Nulls) {
@@ -156,7 +164,7 @@ func typeOf(members map[string]any) string {
 	return ""
 }
 
-func (s sampler) object(members map[string]any, depth int) any {
+func (s *sampler) object(members map[string]any, depth int) any {
 	properties, _ := members["properties"].(map[string]any)
 	required, _ := members["required"].([]any)
 	object := map[string]any{}
@@ -168,21 +176,24 @@ func (s sampler) object(members map[string]any, depth int) any {
 	if s.fill == RequiredOnly || depth > maxSampleDepth/2 {
 		return object
 	}
-	for name, node := range properties {
-		if node != false {
-			object[name] = s.value(node, depth+1)
+	for _, name := range slices.Sorted(maps.Keys(properties)) {
+		if _, has := object[name]; !has && properties[name] != false && !s.isPast(1) {
+			object[name] = s.value(properties[name], depth+1)
 		}
 	}
 	return object
 }
 
-func (s sampler) array(members map[string]any, depth int) any {
+func (s *sampler) array(members map[string]any, depth int) any {
 	length := int(bound(members, "minItems", 0))
-	if s.fill != RequiredOnly && depth <= maxSampleDepth/2 {
+	if s.fill != RequiredOnly && depth <= maxSampleDepth/2 && !s.isPast(1) {
 		length = max(length, int(min(1, bound(members, "maxItems", 1))))
 	}
 	items := []any{}
 	for i := range min(length, 1000) {
+		if s.isPast(2) {
+			break
+		}
 		node := members["items"]
 		if positions, ok := node.([]any); ok {
 			node = members["additionalItems"]

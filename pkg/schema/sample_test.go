@@ -2,6 +2,8 @@ package schema_test
 
 import (
 	"encoding/json"
+	"fmt"
+	"strings"
 	"testing"
 
 	"spillway/pkg/schema"
@@ -33,6 +35,37 @@ func TestSamplesSatisfyTheirSchemas(t *testing.T) {
 		value, _ := tree.Sample(fill)
 		if got, _ := json.Marshal(value); string(got) != want {
 			t.Errorf("sample %d: got %s, want %s", fill, got, want)
+		}
+	}
+}
+
+// Each of these would have more than a hundred million values, or ways to one.
+func TestSamplesOfSchemasThatReferToThemselvesStaySmall(t *testing.T) {
+	t.Parallel()
+	var members, doubling strings.Builder
+	for i := range 8 {
+		fmt.Fprintf(&members, `"p%d":{"$ref":"#/definitions/n"},`, i)
+	}
+	for i := range 30 {
+		fmt.Fprintf(&doubling, `"d%d":{"allOf":[{"$ref":"#/definitions/d%d"},{"$ref":"#/definitions/d%d"}]},`, i, i+1, i+1)
+	}
+	of := func(words string) string {
+		return `{"$ref":"#/definitions/n","definitions":{"n":{"type":"object",` + words + `"properties":{` + members.String() + `"z":{"type":"string"}}}}}`
+	}
+	for name, row := range map[string]struct {
+		document string
+		ok       bool
+	}{
+		"optional":  {of(""), true},
+		"required":  {of(`"required":["p0","p1","p2","p3","p4","p5","p6","p7"],`), false}, // no value is finite
+		"lists":     {`{"type":"object","properties":{"a":{"type":"array","minItems":9,"items":{"$ref":"#"}},"b":{"type":"array","minItems":9,"items":{"$ref":"#"}}}}`, true},
+		"the same":  {`{"$ref":"#/definitions/d0","definitions":{` + doubling.String() + `"d30":{"type":"string"}}}`, true},
+		"an option": {`{"type":"object","required":["v"],"properties":{"v":{"anyOf":[{"type":"string"},{"$ref":"#"}]},"w":{"anyOf":[{"$ref":"#"},{"type":"null"}]}}}`, true},
+	} {
+		value, ok := mustCompile(t, row.document).Sample(schema.Everything)
+		text, err := json.Marshal(value)
+		if err != nil || ok != row.ok || len(text) > 256<<10 {
+			t.Errorf("%s: %t, %d bytes, %v", name, ok, len(text), err)
 		}
 	}
 }

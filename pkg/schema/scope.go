@@ -75,6 +75,28 @@ func (n *node) knows(name string) bool {
 	return slices.ContainsFunc(n.patterns, func(p pattern) bool { return p.expression.MatchString(name) })
 }
 
+// speaksOf reports whether an object within the value has a property that one of the nodes may have, and with its value.
+func speaksOf(nodes []*node, value any) bool {
+	switch v := value.(type) {
+	case []any:
+		return slices.ContainsFunc(v, func(item any) bool { return speaksOf(nodes, item) })
+	case map[string]any:
+		for name, member := range v {
+			if slices.ContainsFunc(nodes, func(n *node) bool { return n.mayHave(name, member) }) || speaksOf(nodes, member) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// mayHave reports whether the node speaks of a property whose name is read the same, and takes the value for it.
+func (n *node) mayHave(name string, value any) bool {
+	return n.folded[fold(name)] && slices.ContainsFunc(n.ordered, func(p property) bool {
+		return fold(p.name) == fold(name) && p.node.takes(value) && p.node.lists(value)
+	})
+}
+
 func (n *node) foldNames() {
 	n.folded = map[string]bool{}
 	for name := range n.properties {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/xeipuuv/gojsonschema"
 )
@@ -60,9 +61,19 @@ func (s *Schema) overruled(value any, steps int) *Violation {
 	case err != nil:
 		return &Violation{Rule: "internal", Message: fmt.Sprintf("the value can not be checked: %v", err)}
 	case !result.Valid():
-		return &Violation{Rule: "internal", Message: "the value does not satisfy the schema: " + result.Errors()[0].String()}
+		return inTheirWords(result.Errors()[0])
 	}
 	return nil
+}
+
+func inTheirWords(e gojsonschema.ResultError) *Violation {
+	const between = "\x00"
+	_, path, isPart := strings.Cut(e.Context().String(between), between)
+	v := &Violation{Rule: "internal", Message: "does not satisfy the schema: " + e.Description(), Got: Render(e.Value())}
+	if isPart {
+		v.Pointer = AppendPointer("", strings.Split(path, between)...)
+	}
+	return v
 }
 
 // faultsOf looks for the faults of a value that has some.
@@ -102,6 +113,12 @@ func (r Report) IsCut() bool { return r.cut || r.failed != nil }
 func (r *Report) IsForeign(f Fault) bool {
 	return f.at != nil && f.at.index < 0 &&
 		!slices.ContainsFunc(r.scope.at(f.at.parent), func(n *node) bool { return n.knows(f.at.name) })
+}
+
+// IsRival reports whether an object within the value at fault has a property that the schema, in whatever branch, knows
+// at the fault's place, with a value that it may have there: it may be another answer.
+func (r *Report) IsRival(f Fault) bool {
+	return f.at != nil && speaksOf(r.scope.at(f.at.parent), f.Value)
 }
 
 // Violations describes the first faults, at most MaxViolations; nil: there are none. There may be one for each item of

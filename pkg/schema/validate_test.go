@@ -194,3 +194,36 @@ func TestAValueThatCanNotBeCheckedSatisfiesNothing(t *testing.T) {
 		t.Errorf("%v", v)
 	}
 }
+
+// gojsonschema tells -0 from 0 in an enumeration, and has the last word.
+func TestWhatTheLibraryAloneRefusesIsToldWithItsPlace(t *testing.T) {
+	t.Parallel()
+	got := mustCompile(t, `{"properties":{"a/b":{"items":{"enum":[0,1]}}}}`).Validate(mustDecode(t, `{"a/b":[1,-0]}`))
+	want := "/a~1b/1: does not satisfy the schema: a/b.1 must be one of the following: 0, 1, got -0"
+	if len(got) != 1 || got[0].String() != want || got[0].Rule != "internal" {
+		t.Errorf("got %v, want %s", got, want)
+	}
+}
+
+func TestAnExpressionWithinAnAnswerIsReadAtLittleCost(t *testing.T) {
+	t.Parallel()
+	s := mustCompile(t, `{"items":{"format":"regex"}}`)
+	for text, want := range map[string]bool{`^[a-z]+$`: true, `(?i)a|b`: true, `(`: false, `(?=a)`: false, strings.Repeat("a", 10_000): true} {
+		if got := s.Validate([]any{text}); (got == nil) != want {
+			t.Errorf("%.20s: %v", text, got)
+		}
+	}
+	large := strings.Repeat(`\pL`, 1<<20/3)
+	started := time.Now()
+	if got := s.Validate([]any{large}); len(got) != 1 || got[0].Pointer != "/0" {
+		t.Errorf("%v", got)
+	}
+	if bytes := testing.Benchmark(func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			s.Validate([]any{large})
+		}
+	}).AllocedBytesPerOp(); bytes > 1<<20 {
+		t.Errorf("a megabyte of an expression takes %d MB, and %v", bytes>>20, time.Since(started))
+	}
+}

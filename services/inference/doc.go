@@ -47,6 +47,7 @@
 //	parked.go    jobs that wait for their model, and when they are let go
 //	timeout.go   hang, silence, drip, a call or deadline that is over
 //	stream.go    cut, empty, malformed, endless answers
+//	finish.go    answers that were cut, filtered or broken off, in the words of each provider
 //	cancel.go    cancelled jobs
 //	repeat.go    calls that would be paid twice
 //	key.go       keys that are missing, rotated, refused, or repeated in error messages

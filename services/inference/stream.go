@@ -138,7 +138,7 @@ func (c *call) take(data []byte, event *chunk, known *pieces) *failure {
 		return failed
 	}
 	if first.FinishReason != "" && c.finish == "" {
-		c.finish = first.FinishReason
+		c.finish = finishOf(first.FinishReason)
 		c.watch.enter(time.Now(), tailTime, &errTail)
 	}
 	if event.isText() {
@@ -235,7 +235,7 @@ func (c *call) readWhole(ctx context.Context) *failure {
 		}
 		c.content, c.refusal = []byte(first.Message.Content), []byte(first.Message.Refusal)
 		c.heard = len(c.content) + len(c.refusal)
-		c.finish = first.FinishReason
+		c.finish = finishOf(first.FinishReason)
 	}
 	return c.verdict(ctx, io.EOF)
 }
@@ -245,6 +245,8 @@ func (c *call) readWhole(ctx context.Context) *failure {
 func (c *call) verdict(ctx context.Context, err error) *failure {
 	spoke := len(c.content)+len(c.refusal) > 0
 	switch reason := openai.FinishReason(c.finish); {
+	case isBrokenOff(c.finish):
+		return cutOff("the provider ended the answer before the model did (finish reason "+c.finish+")", nil)
 	case reason != "" && (spoke || reason == openai.FinishReasonLength || reason == openai.FinishReasonContentFilter):
 		return nil // an empty answer that was cut or filtered is the validator's to judge
 	case reason != "":

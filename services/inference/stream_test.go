@@ -37,6 +37,15 @@ func TestAStreamIsReadAsItsEventsSay(t *testing.T) {
 		{"an error after the finish reason", "data: " + delta("hello") + "\n\ndata: " + stop + "\n\ndata: {\"error\":{\"message\":\"too late\"}}\n\n", "hello", "stop", ""},
 		{"a whole object in place of a stream", ` {"choices":[{"message":{"content":"hello"},"finish_reason":"stop"}]}`, "hello", "stop", ""},
 		{"nothing", "", "", "", fate.ProviderEmpty},
+		{"a finish reason in capitals", answerThat("STOP"), "hello", "stop", ""},
+		{"a finish reason that is not known", answerThat("eos"), "hello", "eos", ""},
+		{"an answer that was cut, in Mistral's words", answerThat("model_length"), "hello", "length", ""},
+		{"an answer that was cut, in Gemini's words", answerThat("MAX_TOKENS"), "hello", "length", ""},
+		{"an answer that was filtered, in Gemini's words", answerThat("SAFETY"), "hello", "content_filter", ""},
+		{"a whole object that was filtered, in Gemini's words", `{"choices":[{"message":{"content":"hello"},"finish_reason":"RECITATION"}]}`, "hello", "content_filter", ""},
+		{"an answer that DeepSeek broke off", answerThat("insufficient_system_resource"), "", "", fate.ProviderCut},
+		{"an answer that vLLM broke off", answerThat("abort"), "", "", fate.ProviderCut},
+		{"a whole object that was broken off", `{"choices":[{"message":{"content":"hello"},"finish_reason":"error"}]}`, "", "", fate.ProviderCut},
 		{"an end mark alone", "data: [DONE]\n\n", "", "", fate.ProviderEmpty},
 		{"an end mark after a role", "data: " + role + "\n\ndata: [DONE]\n\n", "", "", fate.ProviderEmpty},
 		{"an end after a role", "data: " + role + "\n\n", "", "", fate.ProviderCut},
@@ -67,6 +76,11 @@ func TestAStreamIsReadAsItsEventsSay(t *testing.T) {
 			}
 		})
 	}
+}
+
+// answerThat is a stream that ends for the reason.
+func answerThat(reason string) string {
+	return "data: " + delta("hello") + "\n\n" + `data: {"choices":[{"delta":{},"finish_reason":"` + reason + `"}]}` + "\n\ndata: [DONE]\n\n"
 }
 
 func TestAnAnswerSaysWhoGaveItAndARefusalIsKeptApart(t *testing.T) {

@@ -7,7 +7,7 @@
 //
 // Owns: answers that are not JSON, or have something around it (thought.go, prose.go: what is said; pieces.go,
 // extract.go: what is meant; doubt.go, announce.go, vocabulary.go: what may stand around it); that are nearly JSON (repair.go,
-// read.go, quote.go); that the schema demands otherwise (shape.go, surplus.go, rules.go); that are told to the model
+// read.go, quote.go); that the schema demands otherwise (shape.go, surplus.go); that are told to the model
 // (correct.go); that were cut at the limit (truncate.go); refusals and empty answers (judge.go).
 //
 // Never: guesses. What was cut is not completed; of two answers none is chosen; a repair that adds, drops or
@@ -41,8 +41,9 @@
 //
 //   - Of a value that has none of several forms nothing is changed, unless its type, or a choice it names, leaves one
 //     form alone: what mends it for one form chooses between two answers.
-//   - A property is dropped only if no branch of the schema knows it, however its name is spelled, and neither its name
-//     nor its text says that the answer is none: urgency beside Urgency, draft, "status":"example".
+//   - A property is dropped only if no branch of the schema knows it, however its name is spelled; neither a name nor a
+//     text in it says that the answer is none; and no object in it may be another answer: urgency beside Urgency, draft,
+//     "valid":false, "status":"example", "alternative":{"urgency":0.2}. With a null it is no optional property either.
 //
 // An answer that is a text loses its thoughts alone, and only where they stand on lines of their own: elsewhere a mark
 // may be what the text is about, and the answer is invalid. A mark in a span or block of code is text.

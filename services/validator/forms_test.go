@@ -57,10 +57,24 @@ func TestANameThatSaysSomethingOfTheAnswerIsNotDropped(t *testing.T) {
 		`"Urgency":0.1`: false, `"suggested_route":"/a"`: false, `"suggested-route":"/a"`: false, `"IN TENT":"sales"`: false, `"urgency_":1`: false,
 		`"error":"the text is empty"`: false, `"draft":true`: false, `"is_example":true`: false, `"isExample":true`: false, `"previousIntent":"sales"`: false,
 		`"status":"draft"`: false, `"note":"this is only an example"`: false, `"invalid":false`: false,
+		`"alternative":{"intent":"inquiry","urgency":0.2}`: false, `"others":[{"Intent":"inquiry"}]`: false, `"deep":{"a":[{"b":{"urgency":0.2}}]}`: false,
+		`"meta":{"is_example":true}`: false, `"meta":{"status":["draft"]}`: false, `"meta":{"model":"x","n":[1]}`: true, `"why":{"intent":"he asks","urgency":null}`: true,
+		`"valid":false`: false, `"isValid":false`: false, `"success":false`: false, `"success":true`: true, `"escalate":false`: true, `"error":null`: true, `"Urgency":null`: false,
 	} {
 		v := judged(t, tk, `{"intent":"support","urgency":0.9,`+member+`}`)
 		if want := `{"intent":"support","urgency":0.9}`; isDropped != (v.Outcome == Valid) || isDropped && !same(t, v.Output, want) {
 			t.Errorf("%s: %s, %s", member, v.Outcome, v.Output)
+		}
+	}
+}
+
+func TestANullOfAPropertyThatTheSchemaDoesNotKnowIsNoOptionalNull(t *testing.T) {
+	t.Parallel()
+	for _, answer := range []string{
+		`{"intent":"support","urgency":0.9,"Urgency":null}`, `{"intent":"support","urgency":0.9,"x":null}`, `{'intent':'support','urgency':0.9,'x':null}`,
+	} {
+		if v := judged(t, taskOf(t, onboarding), answer); v.Outcome != Invalid || v.Faults[0].Rule != additional {
+			t.Errorf("%s: %s, %v", answer, v.Outcome, v.Faults)
 		}
 	}
 }

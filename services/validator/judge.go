@@ -81,7 +81,7 @@ func judgeText(t *task.Task, input []byte, a *job.Answer) Verdict {
 	case text == "":
 		return Verdict{Outcome: Empty}
 	}
-	if faults := broken(t, input, text); faults != nil {
+	if faults := t.Broken(input, text); faults != nil {
 		return Verdict{Outcome: Invalid, Faults: faults}
 	}
 	if text != a.Content {
@@ -95,7 +95,7 @@ func judgeJSON(t *task.Task, input []byte, a *job.Answer) Verdict {
 	if faults != nil {
 		return Verdict{Outcome: outcome, Faults: faults}
 	}
-	if faults := broken(t, input, c.value); faults != nil {
+	if faults := t.Broken(input, c.value); faults != nil {
 		return Verdict{Outcome: Invalid, Faults: faults, Notes: c.notes}
 	}
 	return Verdict{Outcome: outcome, Output: c.output(), Notes: c.notes}

@@ -94,8 +94,10 @@ func (c *candidate) shapedTo(s *schema.Schema, o *task.Output) []schema.Violatio
 // meant as, or not, nothing is mended: it would be a choice between two answers.
 func isShaped(o *task.Output, f schema.Fault) bool {
 	_, isText := f.Value.(string)
-	return !f.InBranch && (f.Value == nil && o.OptionalNull == drop || f.Rule == additional && o.AdditionalProperties == drop ||
-		isText && f.Rule == "type" && o.Coerce)
+	if f.Rule == additional {
+		return !f.InBranch && o.AdditionalProperties == drop
+	}
+	return !f.InBranch && (f.Value == nil && o.OptionalNull == drop || isText && f.Rule == "type" && o.Coerce)
 }
 
 // told are the notes of a verdict, of which there may be one for each value of a large answer.
@@ -127,14 +129,14 @@ func shapeAt(o *task.Output, value any, report *schema.Report, fault schema.Faul
 		return ""
 	}
 	switch {
-	case fault.Value == nil && o.OptionalNull == drop:
-		// Was the property required, the next pass says so, and the answer is judged as it came.
-		if remove(value, pointer) {
-			return "dropped the null of " + pointer
-		}
 	case fault.Rule == additional:
 		if isSurplus(report, fault, pointer) && remove(value, pointer) {
 			return "dropped " + pointer
+		}
+	case fault.Value == nil:
+		// Was the property required, the next pass says so, and the answer is judged as it came.
+		if remove(value, pointer) {
+			return "dropped the null of " + pointer
 		}
 	default:
 		text, _ := fault.Value.(string)

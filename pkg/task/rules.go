@@ -1,18 +1,17 @@
-package validator
+package task
 
 import (
 	"fmt"
 
 	"spillway/pkg/expr"
 	"spillway/pkg/schema"
-	"spillway/pkg/task"
 )
 
-// broken returns the semantic rules of the task that do not hold for output; nil: all hold.
+// Broken returns the semantic rules of the task that do not hold for an output to the input, which is JSON; nil: all hold.
 //
 // A rule that can not be evaluated, say because it reads an optional property that is not there, does not
 // hold: nothing is delivered that was not checked.
-func broken(t *task.Task, input []byte, output any) []schema.Violation {
+func (t *Task) Broken(input []byte, output any) []schema.Violation {
 	if len(t.Output.Rules) == 0 {
 		return nil
 	}
