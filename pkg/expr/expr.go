@@ -60,6 +60,9 @@ func Compile(src string) (*Program, error) {
 		}
 		return nil, errors.Join(faults...)
 	}
+	if faults := foreignPatterns(ast.NativeRep()); len(faults) > 0 {
+		return nil, errors.Join(faults...)
+	}
 	program, err := env.Program(ast, cel.EvalOptions(cel.OptOptimize), cel.CostTracking(costs{}), cel.CostLimit(costLimit))
 	if err != nil {
 		return nil, &Error{Line: 1, Column: 1, Message: err.Error()}

@@ -206,6 +206,24 @@ func TestIsBoolTellsWhetherAConditionIsOne(t *testing.T) {
 	}
 }
 
+func TestAPatternIsTheAuthorsOwn(t *testing.T) {
+	t.Parallel()
+	for src, column := range map[string]int{
+		`input.text.matches(output.text)`:                             26,
+		`matches(output.text, input.text + "$")`:                      33,
+		`true && input.list.all(x, x.matches(string(state.pattern)))`: 43,
+	} {
+		_, err := expr.Compile(src)
+		fault, ok := errors.AsType[*expr.Error](err)
+		if !ok || fault.Line != 1 || fault.Column != column || !strings.Contains(fault.Message, "the pattern of matches must be a text in the expression itself") {
+			t.Errorf("%s: %v", src, err)
+		}
+	}
+	if ok, err := compile(t, `matches("b", "^[a-c]$") && "/x".matches("^/[a-z]+$")`).Bool(expr.Vars{}); !ok || err != nil {
+		t.Errorf("got %v, %v", ok, err)
+	}
+}
+
 func TestNoExpressionRunsAway(t *testing.T) {
 	t.Parallel()
 	items := make([]any, 20_000)
