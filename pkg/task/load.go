@@ -62,9 +62,10 @@ func newLoader(fsys fs.FS, getenv func(string) string) *loader {
 }
 
 type summaryPlace struct {
-	file string
-	node node
-	task string
+	file      string
+	node      node
+	task      string
+	maxTokens int
 }
 
 func (l *loader) tasks() {
@@ -117,6 +118,9 @@ type taskLoader struct {
 	cannedRung *node
 	// ladderWritten: task.yaml has a ladder of its own.
 	ladderWritten bool
+	// froms are the pointers into the input, statePlaces those into the state.
+	froms       []fromPlace
+	statePlaces []node
 }
 
 func (l *loader) task(name, dir string) {
@@ -135,6 +139,7 @@ func (l *loader) task(name, dir string) {
 	if readable { // else nothing is known of what task.yaml wants
 		t.formatCheck()
 		t.ladderCheck()
+		t.fromCheck()
 	}
 	t.checkPrompt(before)
 	t.warm()
@@ -186,20 +191,6 @@ func (t *taskLoader) strays() {
 		}
 		if meant := schema.Nearest(name, known); meant != "" {
 			t.file(t.path(name), "nobody reads this file: did you mean %s?", meant)
-		}
-	}
-}
-
-func (l *loader) checkSummaries() {
-	for _, place := range l.summaries {
-		summary, ok := l.set.Tasks[place.node.text]
-		switch {
-		case place.node.text == place.task:
-			l.at(place.file, place.node, "a task can not make its own summaries")
-		case !ok:
-			l.at(place.file, place.node, "there is no task %q%s", place.node.text, didYouMean(place.node.text, l.set.Tasks))
-		case summary.Output.Format != FormatText:
-			l.at(place.file, place.node, "the task %q must have output.format: text to make summaries", place.node.text)
 		}
 	}
 }

@@ -33,7 +33,7 @@ func defaultTask(name string) *Task {
 			OptionalNull: "drop", Repair: true, Stream: StreamDraft,
 		},
 		Correction: Correction{Times: 2, MaxTokens: 4000, OnTruncation: "raise_once"},
-		Context:    Context{Reserve: 0.2, Session: SessionNone, Order: "one_at_a_time", RecentTurns: 10},
+		Context:    Context{Reserve: 0.2, Session: SessionNone, Order: OneAtATime, RecentTurns: 10},
 		Cache:      Cache{Serve: ServeFallback, FreshFor: 10 * time.Minute, Keep: 168 * time.Hour, Scope: "tenant"},
 		Retention:  Retention{Result: 24 * time.Hour, Dead: 720 * time.Hour, Session: 720 * time.Hour},
 		Delivery:   Delivery{Postgres: true, Webhook: "allowed"},

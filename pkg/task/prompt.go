@@ -12,6 +12,8 @@ import (
 type Prompt struct {
 	System *template.Template // nil: none
 	User   *template.Template
+	// Assistant renders an earlier answer of the task, for the turns of a session; nil: it is shown as it is.
+	Assistant *template.Template
 	// Examples are few-shot pairs, in order: templates "user.1" and "assistant.1", "user.2" …
 	Examples []Example
 
@@ -25,11 +27,13 @@ type Example struct {
 	User, Assistant *template.Template
 }
 
-// PromptData is what a template sees: .Input, .State, .Schema (the output schema's text).
+// PromptData is what a template sees: .Input, .State, .Schema (the output schema's text); "assistant" sees .Output
+// alone.
 type PromptData struct {
 	Input  any
 	State  map[string]any
 	Schema string
+	Output any
 }
 
 // noValue is what text/template prints for a null.
@@ -60,6 +64,19 @@ func (p Prompt) Render(d PromptData) (system string, examples [][2]string, user 
 	return system, examples, user, nil
 }
 
+// RenderAnswer is how a decoded output is shown as what was answered before: by the template "assistant", else as it
+// is, a text or JSON.
+func (p Prompt) RenderAnswer(output any) (string, error) {
+	if p.Assistant != nil {
+		return render(p.Assistant, PromptData{Output: output})
+	}
+	if text, ok := output.(string); ok {
+		return text, nil
+	}
+	text, err := Canonical(output)
+	return string(text), err
+}
+
 func render(part *template.Template, d PromptData) (string, error) {
 	if part == nil {
 		return "", nil
@@ -69,8 +86,12 @@ func render(part *template.Template, d PromptData) (string, error) {
 		return "", fmt.Errorf("render the prompt: %w", err)
 	}
 	// A model would take it for a part of the question. Only an input that has these words itself may.
-	if strings.Contains(text.String(), noValue) && !contains(d.Input, noValue) && !contains(d.State, noValue) {
-		return "", fmt.Errorf("render the prompt: %s prints a null of the input: guard it by {{with …}}", part.Name())
+	if strings.Contains(text.String(), noValue) && !contains(d.Input, noValue) && !contains(d.State, noValue) && !contains(d.Output, noValue) {
+		of := "input"
+		if d.Output != nil {
+			of = "output"
+		}
+		return "", fmt.Errorf("render the prompt: %s prints a null of the %s: guard it by {{with …}}", part.Name(), of)
 	}
 	return text.String(), nil
 }
@@ -95,6 +116,9 @@ func contains(value any, words string) bool {
 	}
 	return false
 }
+
+// Visible is the part of the state that the templates may read.
+func (p Prompt) Visible(state map[string]any) map[string]any { return visible(state, p.state) }
 
 // visible is the part of the state that the pointers lead to.
 func visible(state map[string]any, pointers []string) map[string]any {

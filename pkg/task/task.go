@@ -178,6 +178,12 @@ const (
 	SessionRequired = "required"
 )
 
+// The order of the requests of a session.
+const (
+	OneAtATime = "one_at_a_time"
+	AsAccepted = "as_accepted"
+)
+
 // Context is what the model sees.
 type Context struct {
 	// MaxInputTokens: 0: the model's window less the reserve.
@@ -187,7 +193,7 @@ type Context struct {
 	Session string
 	// Order is of the jobs of a session: one_at_a_time, so that the next sees the answer, or as_accepted.
 	Order string
-	// TurnsFrom and DocumentsFrom are JSON pointers into the input; "": none.
+	// TurnsFrom and DocumentsFrom are JSON pointers into the input; "": none. There is no session where TurnsFrom is.
 	TurnsFrom     string
 	DocumentsFrom string
 	// RecentTurns are given verbatim; older ones as Summary says.

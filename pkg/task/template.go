@@ -39,6 +39,7 @@ func (t *taskLoader) prompt() {
 	if t.task.Prompt.User = parsed.Lookup("user"); t.task.Prompt.User == nil {
 		t.file(file, `it must define "user": {{define "user"}}…{{end}}`)
 	}
+	t.task.Prompt.Assistant = parsed.Lookup("assistant")
 	t.examples(file, parsed)
 	t.parts(file, parsed)
 }
@@ -75,10 +76,10 @@ func (t *taskLoader) parts(file string, parsed *template.Template) {
 		switch {
 		case name == promptFile && part.Tree != nil && !parse.IsEmptyTree(part.Root):
 			t.file(file, `text outside of {{define "system"}} and {{define "user"}} is never sent`)
-		case name == promptFile || name == "system" || name == "user" || used[name] || examplePattern.MatchString(name):
+		case name == promptFile || name == "system" || name == "user" || name == "assistant" || used[name] || examplePattern.MatchString(name):
 		default:
 			message := fmt.Sprintf("nothing sends the template %q", name)
-			if meant := schema.Nearest(name, []string{"system", "user"}); meant != "" {
+			if meant := schema.Nearest(name, []string{"system", "user", "assistant"}); meant != "" {
 				message += ": did you mean " + meant + "?"
 			}
 			t.file(file, "%s", message)
@@ -121,7 +122,7 @@ func (t *taskLoader) checkPrompt(before int) {
 	if t.task.OutputSchema != nil {
 		data.Schema = string(t.task.OutputSchema.Source())
 	}
-	for _, try := range t.samples() {
+	for _, try := range t.emptied(t.samples()) {
 		data.Input, data.State = try.input, try.state
 		_, _, _, err := t.task.Prompt.Render(data)
 		if err == nil {
@@ -132,6 +133,49 @@ func (t *taskLoader) checkPrompt(before int) {
 		t.add(fault)
 		return
 	}
+	t.checkAssistant()
+}
+
+// checkAssistant does for the part that renders an earlier answer, on samples of the answers.
+func (t *taskLoader) checkAssistant() {
+	outputs := []any{"sample text"}
+	if t.task.OutputSchema != nil {
+		outputs = nil
+		for _, fill := range []schema.Fill{schema.Everything, schema.RequiredOnly, schema.Nulls} {
+			output, _ := t.task.OutputSchema.Sample(fill)
+			outputs = append(outputs, output)
+		}
+	}
+	for _, output := range outputs {
+		if _, err := t.task.Prompt.RenderAnswer(output); err != nil {
+			fault := templateFault(t.path(promptFile), executePlace, err)
+			fault.Message += " (of " + outputFile + "; what is optional there: {{with index .Output \"name\"}}…{{end}})"
+			t.add(fault)
+			return
+		}
+	}
+}
+
+// emptied adds what the templates see when nothing of the documents fits, and of turns that are messages.
+func (t *taskLoader) emptied(tries []promptTry) []promptTry {
+	for _, from := range t.froms {
+		for i, try := range tries {
+			if _, found := schema.Lookup(try.input, from.node.text); !found {
+				continue
+			}
+			without, err := schema.With(try.input, from.node.text, []any{})
+			if err != nil {
+				continue // its parent is an item that is not there
+			}
+			hint := " (" + from.key + " leaves nothing here: write {{with …}} or {{range …}})"
+			if from.key == "turns_from" {
+				tries[i].input, tries[i].hint = without, hint // they never see them
+			} else {
+				tries = append(tries, promptTry{input: without, state: try.state, hint: hint})
+			}
+		}
+	}
+	return tries
 }
 
 // hintAt says how the sample led to a message about a part that is missing or null; other messages need none.
@@ -139,7 +183,7 @@ func (try promptTry) hintAt(message string) string {
 	switch {
 	case strings.Contains(message, "<.State."):
 		return " (name it in context.state.in_prompt of " + manifestFile + ")"
-	case strings.Contains(message, "map has no entry"), strings.Contains(message, "prints a null"):
+	case strings.Contains(message, "map has no entry"), strings.Contains(message, "prints a null"), strings.Contains(message, "out of range"):
 		return try.hint
 	}
 	return ""
