@@ -166,7 +166,7 @@ func wildcards(t *testing.T) []string {
 
 // What only the stages say to one another, and what is of no client: they are in design and code, not in the contract.
 func inner() []string {
-	return []string{broker.AllLocates, broker.AllAdmitted, broker.AllParked, broker.AllWrites, broker.AllCached, broker.AllBreakers}
+	return []string{broker.AllLocates, broker.AllAdmitted, broker.AllParked, broker.AllWrites, broker.AllCached, broker.AllBreakers, broker.AllContexts}
 }
 
 func TestTheChannelsAreTheSubjectsOfTheBrokerAndTheStreamsOfTheDoor(t *testing.T) {

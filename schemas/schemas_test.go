@@ -321,7 +321,8 @@ func TestMessagesOfTheGoTypesSatisfyTheirSchemas(t *testing.T) {
 	full.Supersedes, full.Parent, full.Session = &sequence, &parent, "s"
 	full.Degraded = &job.Degradation{Reason: "deadline", Rung: "cache", AgeMS: 5}
 	full.Error = &job.Failure{Code: "deadline", Message: "late"}
-	full.History = []job.Event{{Kind: job.KindHop, Stage: "ingest"}, {Kind: job.KindCall, N: 1, CostUSD: 0.1}}
+	full.History = []job.Event{{Kind: job.KindHop, Stage: "ingest"}, {Kind: job.KindCall, N: 1, CountedTokens: 9, InputTokens: 10, CostUSD: 0.1}}
+	full.History = append(full.History, job.Event{Kind: job.KindContext, Sections: []job.Section{{Name: job.SectionTurns, Tokens: 5, Kept: 2, Dropped: 1}}})
 	full.Metadata, full.Output = json.RawMessage(`{"any":"thing"}`), json.RawMessage(`"text"`)
 	for name, messages := range map[string][]any{
 		"messages/result.schema.json": {result, full},

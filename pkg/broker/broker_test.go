@@ -30,7 +30,7 @@ func TestTheStreamsAreMadeOnceAndMadeAgainWithoutHarm(t *testing.T) {
 	t.Parallel()
 	c := brokertest.Connect(t, brokertest.Server(t).URL())
 	missing, err := c.Check(t.Context(), topology())
-	if err != nil || len(missing) != 15 {
+	if err != nil || len(missing) != 16 {
 		t.Fatalf("missing %v, %v", missing, err)
 	}
 	brokertest.Ensure(t, c, topology())
@@ -199,16 +199,19 @@ func TestACancellationIsHeardByAllAndByThoseWhoComeLater(t *testing.T) {
 	brokertest.Eventually(t, 5*time.Second, "the late one knows", func() bool { return late.Cancelled("a", 1) && !late.Cancelled("a", 2) && !late.Cancelled("b", 1) })
 }
 
-func TestDraftsAreKeptInMemoryForAWhileAndNotAcknowledged(t *testing.T) {
+func TestDraftsAndContextsAreKeptInMemoryForAWhileAndNotAcknowledged(t *testing.T) {
 	t.Parallel()
+	found := 0
 	for _, c := range topology().Streams {
-		if c.Name != broker.DeltasStream {
+		if c.Name != broker.DeltasStream && c.Name != broker.ContextsStream {
 			continue
 		}
+		found++
 		if c.Storage != jetstream.MemoryStorage || !c.NoAck || c.MaxBytes <= 0 || c.MaxAge <= 0 || c.MaxAge > time.Hour || c.Discard != jetstream.DiscardOld {
 			t.Errorf("%+v", c)
 		}
-		return
 	}
-	t.Error("there is no stream of drafts")
+	if found != 2 {
+		t.Errorf("%d streams of both", found)
+	}
 }

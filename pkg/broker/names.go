@@ -20,6 +20,7 @@ const (
 	DeadStream     = "LLM_DEAD"
 	CacheStream    = "LLM_CACHE"
 	DeltasStream   = "LLM_DELTAS"
+	ContextsStream = "LLM_CONTEXTS"
 )
 
 // The key-value buckets.
@@ -71,6 +72,7 @@ const (
 	AllDead      = "llm.dead.*.*.*"
 	AllCached    = "llm.cache.*"
 	AllDeltas    = "llm.delta.*.*"
+	AllContexts  = "llm.context.*.*"
 	AllProgress  = "llm.progress.>"
 	AnyProgress  = "llm.progress.*.*"
 	AllBreakers  = "llm.event.breaker.>"
@@ -153,6 +155,9 @@ func CacheSubject(key string) string { return "llm.cache." + key }
 
 // DeltaSubject carries the drafts of a request that asked for them.
 func DeltaSubject(task, id string) string { return deltasStart + task + "." + id }
+
+// ContextSubject holds what a model was shown of a request.
+func ContextSubject(task, id string) string { return "llm.context." + task + "." + id }
 
 // ProgressSubject carries an event a hop, to whoever listens.
 func ProgressSubject(task, id string) string { return "llm.progress." + task + "." + id }

@@ -41,6 +41,8 @@ type Sizing struct {
 	ResultBytes, DeadBytes, CacheBytes int64
 	// DeltaBytes bounds the drafts, which are kept in memory and for a quarter of an hour.
 	DeltaBytes int64
+	// ContextBytes bounds what is kept of prompts to look at, in memory and for an hour.
+	ContextBytes int64
 	// MarkerBytes bounds the markers, about 600 bytes each. It must hold those of the longest deadline, a
 	// day: an id whose marker is gone is admitted again, and its deadline is no longer watched.
 	MarkerBytes int64
@@ -57,7 +59,7 @@ const gib = 1 << 30
 func DefaultSizing() Sizing {
 	return Sizing{
 		Replicas: 1, InboxBytes: 2 * gib, RequestBytes: gib, ResultBytes: 4 * gib, DeadBytes: gib, CacheBytes: gib / 2, MarkerBytes: 4 * gib,
-		DeltaBytes: gib / 16, SessionBytes: gib,
+		DeltaBytes: gib / 16, ContextBytes: gib / 16, SessionBytes: gib,
 		ResultAge: 24 * time.Hour, DeadAge: 30 * 24 * time.Hour,
 	}
 }
@@ -83,6 +85,8 @@ const (
 	sessionMarkerAge = time.Minute
 	// deltaAge is for readers that come to a request under way.
 	deltaAge = 15 * time.Minute
+	// contextAge is how long what a model was shown can be looked at.
+	contextAge = time.Hour
 )
 
 // withDefaults fills what was left at zero.
@@ -93,6 +97,7 @@ func (s Sizing) withDefaults() Sizing {
 		RequestBytes: cmp.Or(s.RequestBytes, d.RequestBytes), ResultBytes: cmp.Or(s.ResultBytes, d.ResultBytes),
 		DeadBytes: cmp.Or(s.DeadBytes, d.DeadBytes), CacheBytes: cmp.Or(s.CacheBytes, d.CacheBytes),
 		MarkerBytes: cmp.Or(s.MarkerBytes, d.MarkerBytes), DeltaBytes: cmp.Or(s.DeltaBytes, d.DeltaBytes),
+		ContextBytes: cmp.Or(s.ContextBytes, d.ContextBytes),
 		SessionBytes: cmp.Or(s.SessionBytes, d.SessionBytes),
 		ResultAge:    cmp.Or(s.ResultAge, d.ResultAge), DeadAge: cmp.Or(s.DeadAge, d.DeadAge),
 	}
@@ -159,6 +164,7 @@ func fixedStreams(s Sizing) []jetstream.StreamConfig {
 		kept(DeadStream, s.Replicas, s.DeadBytes, s.DeadAge, AllDead),
 		cache(s),
 		deltas(s),
+		contexts(s),
 	}
 }
 
@@ -200,6 +206,13 @@ func deltas(s Sizing) jetstream.StreamConfig {
 		Name: DeltasStream, Subjects: []string{AllDeltas}, Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
 		MaxBytes: s.DeltaBytes, MaxAge: deltaAge, AllowDirect: true, Replicas: s.Replicas, Storage: jetstream.MemoryStorage, NoAck: true,
 	}
+}
+
+// contexts holds what models were shown, for who asks soon: in memory and unacknowledged, like the drafts.
+func contexts(s Sizing) jetstream.StreamConfig {
+	c := kept(ContextsStream, s.Replicas, s.ContextBytes, contextAge, AllContexts)
+	c.Storage, c.NoAck = jetstream.MemoryStorage, true
+	return c
 }
 
 // retired are the consumers of earlier versions that pulled what today's are to pull: stages had one inbox for

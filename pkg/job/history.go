@@ -21,11 +21,12 @@ const (
 	KindVerdict = "verdict"
 	KindRung    = "rung"
 	KindCache   = "cache"
+	KindContext = "context"
 	KindOmitted = "omitted"
 )
 
-// Event is one entry of a job's history: a hop, a call, a verdict of the validator, a rung, or a look into the
-// cache in place of a call.
+// Event is one entry of a job's history: a hop, a call, a verdict of the validator, a rung, a look into the
+// cache in place of a call, or what a prompt is made of.
 type Event struct {
 	Kind  string    `json:"kind"`
 	Stage string    `json:"stage,omitempty"`
@@ -44,12 +45,16 @@ type Event struct {
 	Model        string `json:"model,omitempty"`
 	FirstTokenMS int64  `json:"first_token_ms,omitempty"`
 	// Outcome is ok, a code, or for verdicts and rungs their name.
-	Outcome           string  `json:"outcome,omitempty"`
-	ProviderRequestID string  `json:"provider_request_id,omitempty"`
-	InputTokens       int     `json:"input_tokens,omitempty"`
-	OutputTokens      int     `json:"output_tokens,omitempty"`
-	CostUSD           float64 `json:"cost_usd,omitempty"`
-	Rung              string  `json:"rung,omitempty"`
+	Outcome           string `json:"outcome,omitempty"`
+	ProviderRequestID string `json:"provider_request_id,omitempty"`
+	// CountedTokens is what was counted before the call, InputTokens what the provider reported.
+	CountedTokens int     `json:"counted_tokens,omitempty"`
+	InputTokens   int     `json:"input_tokens,omitempty"`
+	OutputTokens  int     `json:"output_tokens,omitempty"`
+	CostUSD       float64 `json:"cost_usd,omitempty"`
+	Rung          string  `json:"rung,omitempty"`
+	// Sections are what a prompt is made of, in the order of the Section names.
+	Sections []Section `json:"sections,omitempty"`
 	// Detail is a sentence for a person, at most MaxDetail bytes.
 	Detail string `json:"detail,omitempty"`
 }

@@ -39,7 +39,8 @@ func TestFaultsOfTurnsAndDocumentsNameTheirPlace(t *testing.T) {
 		{"no pointer", chat("model: small\ncontext: {documents_from: docs}\n", asksText), `tasks/demo/task.yaml:2:27: "docs" is not a JSON pointer: it must be empty or begin with /`},
 		{"both in one place", chat("model: small\ncontext: {turns_from: /docs, documents_from: /docs}\n", asksText), `tasks/demo/task.yaml:2:46: documents_from and turns_from must lead to two places of the input, neither in the other`},
 		{
-			"a template that needs a document", folder{
+			"a template that needs a document",
+			folder{
 				"tasks/demo/task.yaml": "model: small\ncontext: {documents_from: /docs}\n", "tasks/demo/prompt.tmpl": `{{define "user"}}{{index .Input.docs 0}}{{end}}`,
 				"tasks/demo/input.schema.json": `{"type":"object","properties":{"docs":{"type":"array","minItems":1}},"required":["docs"]}`,
 			},
@@ -59,7 +60,8 @@ func TestFaultsOfSummariesAndStateNameTheirPlace(t *testing.T) {
 		{"a summary with a session", summarizer(folder{"tasks/fold/task.yaml": "model: small\noutput: {format: text}\ncontext: {session: optional}\n"}), place + `the task "fold" must have no session of its own to make summaries: context.session is optional`},
 		{"a summary of something else", summarizer(folder{"tasks/fold/input.schema.json": `{"type":"object","required":["text"]}`}), place + `the task "fold" does not take what it is given to make summaries, {"summary", "turns": [{"role", "content"}], "max_tokens"}: /text: is required, but missing`},
 		{
-			"a state that is not declared", folder{
+			"a state that is not declared",
+			folder{
 				"tasks/demo/task.yaml":         "model: small\ncontext:\n  session: optional\n  state:\n    in_prompt: [/step]\n    update: {/mod: output.mood}\n",
 				"tasks/demo/state.schema.json": `{"type":"object","properties":{"mood":{"type":"string"}},"additionalProperties":false}`,
 			},
