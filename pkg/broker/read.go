@@ -37,7 +37,12 @@ func (c *Conn) Last(ctx context.Context, stream, subject string) (*Stored, error
 
 // First does for the oldest one.
 func (c *Conn) First(ctx context.Context, stream, subject string) (*Stored, error) {
-	return c.read(ctx, stream, subject, map[string]any{"seq": 1, "next_by_subj": subject})
+	return c.Next(ctx, stream, subject, 1)
+}
+
+// Next does for the oldest one with this sequence or a later one.
+func (c *Conn) Next(ctx context.Context, stream, subject string, from uint64) (*Stored, error) {
+	return c.read(ctx, stream, subject, map[string]any{"seq": from, "next_by_subj": subject})
 }
 
 func (c *Conn) read(ctx context.Context, stream, subject string, which map[string]any) (*Stored, error) {

@@ -83,6 +83,14 @@ func RetryAfter(wait time.Duration, code Code, message string, cause error) *Err
 	return &Error{Fate: Retry, Code: code, Message: message, After: wait, Cause: cause}
 }
 
+// WaitFor returns an error whose job comes back wait later, though nothing failed: it has no code.
+func WaitFor(wait time.Duration, message string) *Error {
+	return &Error{Fate: Retry, Message: message, After: wait}
+}
+
+// Waits reports whether the job only waits for something else, without a try that failed.
+func (e *Error) Waits() bool { return e.Fate == Retry && e.Code == "" }
+
 // ParkFor returns an error whose job waits, at least for wait, behind the others of its model.
 func ParkFor(wait time.Duration, code Code, message string, cause error) *Error {
 	return &Error{Fate: Park, Code: code, Message: message, After: wait, Cause: cause}

@@ -40,7 +40,7 @@ type Event struct {
 	Fate string    `json:"fate,omitempty"`
 	Code fate.Code `json:"code,omitempty"`
 
-	// N counts calls within the run, from 1; of a hop that parked the job, how often in a row, when more than once.
+	// N counts calls within the run, from 1; of a hop after which the job waited, how often in a row, when more than once.
 	N            int    `json:"n,omitempty"`
 	Model        string `json:"model,omitempty"`
 	FirstTokenMS int64  `json:"first_token_ms,omitempty"`

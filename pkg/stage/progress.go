@@ -50,7 +50,7 @@ func (r *Runner) progress(j *job.Job, m move, sequence uint64) {
 	if m.fate != 0 {
 		p.Fate = m.fate.String()
 	}
-	if m.fate == fate.Retry || m.fate == fate.Park {
+	if m.fate == fate.Park || m.fate == fate.Retry && !m.waits {
 		p.Model = j.Model
 	}
 	if m.to == "" && m.fate == 0 && j.Outcome != nil {
@@ -79,7 +79,7 @@ func (r *Runner) tell(j *job.Job, m move, err error) {
 	switch {
 	case m.letter != nil && m.letter.Stack != "":
 		e = r.log.Error()
-	case m.handBack, m.fate == fate.Retry, m.fate == fate.Divert:
+	case m.handBack, m.fate == fate.Retry && !m.waits, m.fate == fate.Divert:
 		e = r.log.Warn()
 	}
 	if !e.Enabled() {

@@ -23,6 +23,8 @@ type move struct {
 	fate     fate.Fate
 	code     fate.Code
 	detail   string
+	// waits: the job was parked, or comes back though nothing failed.
+	waits bool
 }
 
 // settle is the only place where a job moves on, and the only one that acknowledges. The order is the
@@ -82,7 +84,7 @@ func (r *Runner) decide(h *held, j *job.Job, err error) move {
 	}
 	f := fate.Of(err)
 	m := r.byFate(h, j, f)
-	m.fate, m.code, m.detail = f.Fate, f.Code, f.Message
+	m.fate, m.code, m.detail, m.waits = f.Fate, f.Code, f.Message, f.Fate == fate.Park || f.Waits()
 	return m
 }
 
@@ -175,7 +177,7 @@ func (r *Runner) record(j *job.Job, m move, started time.Time, took time.Duratio
 	if m.fate != 0 {
 		e.Fate = m.fate.String()
 	}
-	if last := lastOf(j); m.fate == fate.Park && last.Fate == e.Fate && last.Stage == e.Stage {
+	if last := lastOf(j); m.waits && last.Fate == e.Fate && last.Stage == e.Stage && (m.fate == fate.Park || last.Code == "") {
 		e.N, e.QueuedMS = max(last.N, 1)+1, e.QueuedMS+last.QueuedMS
 		*last = e // a job that waits for a day would have no room for anything else in its history
 	} else {
