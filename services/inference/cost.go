@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"spillway/pkg/fate"
 	"spillway/pkg/task"
 )
 
@@ -36,6 +37,21 @@ func (c *call) spent() tokens {
 		return tokens{}
 	}
 	return tokens{input: c.inputTokens(), output: estimate(c.heard), estimated: true}
+}
+
+// afford refuses a call that would cost more than the job may, or lowers the limit of its answer to what the rest of
+// the money buys. What earlier calls cost counts, failed ones included.
+func (c *call) afford() error {
+	j := c.job
+	limit, affords := c.task.Affords(c.model, j.CostUSD, c.inputTokens(), c.maxTokens())
+	if !affords {
+		return fate.DivertTo(fate.OverBudget, fmt.Sprintf("a call of model %s would cost more than what is left of $%g a request: $%.6f is spent",
+			c.model.Name, c.task.Budget.USDPerRequest, j.CostUSD), nil)
+	}
+	if limit < c.maxTokens() || c.maxTokens() == 0 {
+		j.MaxOutputTokens = limit
+	}
+	return nil
 }
 
 // inputTokens is how many tokens the prompt and the correction have, as counted or as estimated.

@@ -46,7 +46,7 @@ func TestUsageIsTheProvidersWhereItSendsOne(t *testing.T) {
 	}
 	e := calls(j)[0]
 	const cost = (100*1 + 20*10) / 1e6
-	if e.InputTokens != 100 || e.OutputTokens != 20 || e.CostUSD != cost || e.Detail != "" || e.ProviderRequestID != "req_1" {
+	if e.CountedTokens != 12 || e.InputTokens != 100 || e.OutputTokens != 20 || e.CostUSD != cost || e.Detail != "" || e.ProviderRequestID != "req_1" {
 		t.Errorf("event %+v", e)
 	}
 	if want := (job.Usage{InputTokens: 100, OutputTokens: 20, Calls: 1}); j.Usage != want || j.CostUSD != cost {
@@ -54,13 +54,14 @@ func TestUsageIsTheProvidersWhereItSendsOne(t *testing.T) {
 	}
 	for name, want := range map[string]float64{
 		"spillway_calls_total": 1, "spillway_call_seconds": 1, "spillway_first_token_seconds": 1,
-		"spillway_tokens_total": 120, "spillway_cost_usd_total": cost, "spillway_calls_repeated_total": 0,
+		"spillway_tokens_total": 132, "spillway_cost_usd_total": cost, "spillway_calls_repeated_total": 0,
 	} {
 		if got := b.value(t, name); got != want {
 			t.Errorf("%s is %v, want %v", name, got, want)
 		}
 	}
-	if b.value(t, "spillway_calls_total", "model=small", "outcome=ok") != 1 || b.value(t, "spillway_tokens_total", "direction=output") != 20 {
+	if b.value(t, "spillway_calls_total", "model=small", "outcome=ok") != 1 || b.value(t, "spillway_tokens_total", "task=greet", "model=small", "direction=output") != 20 ||
+		b.value(t, "spillway_tokens_total", "direction=counted") != 12 || b.value(t, "spillway_cost_usd_total", "task=greet") != cost {
 		t.Error("the labels are not as they should be")
 	}
 }
@@ -73,7 +74,7 @@ func TestUsageIsEstimatedAndSaidToBeWhereTheProviderSendsNone(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := calls(j)[0]
-	if e.InputTokens != j.PromptTokens+2 || e.OutputTokens != 5 || !strings.Contains(e.Detail, "estimated") {
+	if e.InputTokens != j.PromptTokens+2 || e.CountedTokens != j.PromptTokens+2 || e.OutputTokens != 5 || !strings.Contains(e.Detail, "estimated") {
 		t.Errorf("event %+v", e)
 	}
 }

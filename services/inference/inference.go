@@ -273,6 +273,9 @@ func (h *Handler) prepare(j *job.Job) (*call, error) {
 		return nil, fate.DivertTo(fate.CallsSpent, fmt.Sprintf("all %d model calls of the job are spent", most), nil)
 	}
 	c := &call{job: j, task: t, model: m, provider: p, pace: h.pace, limits: timeouts(&m.Timeouts, &t.Timeouts)}
+	if err := c.afford(); err != nil {
+		return nil, err
+	}
 	return c, c.begin(time.Now())
 }
 
@@ -339,7 +342,7 @@ func (c *call) isForOthers(f *failure) bool {
 
 // record adds the call to the job's history, its usage and cost, and to the metrics.
 func (h *Handler) record(c *call, outcome, detail string) {
-	j, spent := c.job, c.spent()
+	j, spent, counted := c.job, c.spent(), c.inputTokens()
 	cost := spent.cost(c.model.Prices)
 	j.Calls++
 	j.Usage.Calls++
@@ -349,11 +352,11 @@ func (h *Handler) record(c *call, outcome, detail string) {
 	j.Record(job.Event{
 		Kind: job.KindCall, Stage: broker.Inference, At: c.started.UTC(), N: j.Calls, Model: j.Model,
 		TookMS: c.took.Milliseconds(), FirstTokenMS: c.firstToken.Milliseconds(), Outcome: outcome,
-		ProviderRequestID: job.Cut(c.requestID(), 128), InputTokens: spent.input, OutputTokens: spent.output,
+		ProviderRequestID: job.Cut(c.requestID(), 128), CountedTokens: counted, InputTokens: spent.input, OutputTokens: spent.output,
 		CostUSD: cost, Detail: c.remarks(detail, spent),
 	})
 	h.count(c, outcome)
-	h.metrics.spend(j.Model, spent, cost)
+	h.metrics.spend(j.Task, j.Model, counted, spent, cost)
 }
 
 // count adds the end of a call to the metrics.

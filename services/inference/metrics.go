@@ -43,12 +43,12 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		}, []string{"model"}),
 		tokens: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "spillway_tokens_total",
-			Help: "Tokens of calls, as the provider counted them, else estimated. direction: input or output.",
-		}, []string{"model", "direction"}),
+			Help: "Tokens of calls. direction: input and output, as the provider counted them, else estimated; counted, the prompt's as counted before the call.",
+		}, []string{"task", "model", "direction"}),
 		cost: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "spillway_cost_usd_total",
 			Help: "What calls cost by the prices of models.yaml, failed ones included.",
-		}, []string{"model"}),
+		}, []string{"task", "model"}),
 		repeated: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "spillway_calls_repeated_total",
 			Help: "Calls for a job that was delivered before: an upper bound of the calls that were paid twice.",
@@ -74,14 +74,13 @@ func (m *metrics) ended(model, outcome string, took, firstToken time.Duration) {
 	}
 }
 
-func (m *metrics) spend(model string, t tokens, cost float64) {
-	if t.input > 0 {
-		m.tokens.WithLabelValues(model, "input").Add(float64(t.input))
-	}
-	if t.output > 0 {
-		m.tokens.WithLabelValues(model, "output").Add(float64(t.output))
+func (m *metrics) spend(task, model string, counted int, t tokens, cost float64) {
+	for direction, n := range map[string]int{"counted": counted, "input": t.input, "output": t.output} {
+		if n > 0 {
+			m.tokens.WithLabelValues(task, model, direction).Add(float64(n))
+		}
 	}
 	if cost > 0 {
-		m.cost.WithLabelValues(model).Add(cost)
+		m.cost.WithLabelValues(task, model).Add(cost)
 	}
 }
