@@ -91,7 +91,7 @@ func (t *taskLoader) people(m *mapping) {
 	r, _ := m.sub("redaction")
 	r.texts("detect", &t.task.Redaction.Detect, detectable()...)
 	r.pointers("fields", &t.task.Redaction.Fields)
-	r.choice("log_content", &t.task.Redaction.LogContent, "debug", "info", "never")
+	r.choice("log_content", &t.task.Redaction.LogContent, "debug", "info", LogNever)
 	r.done()
 	b, _ := m.sub("budget")
 	b.number("usd_per_request", &t.task.Budget.USDPerRequest, 0, math.MaxFloat64)

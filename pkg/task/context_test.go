@@ -1,6 +1,7 @@
 package task_test
 
 import (
+	"maps"
 	"strings"
 	"testing"
 
@@ -22,9 +23,7 @@ func summarizer(files folder) folder {
 		"tasks/demo/task.yaml": "model: small\ncontext:\n  session: optional\n  summary: {task: fold}\n",
 		"tasks/fold/task.yaml": "model: small\noutput: {format: text}\n", "tasks/fold/prompt.tmpl": `{{define "user"}}{{json .Input}}{{end}}`,
 	}
-	for name, text := range files {
-		with[name] = text
-	}
+	maps.Copy(with, files)
 	return with
 }
 

@@ -249,6 +249,9 @@ type Delivery struct {
 	Webhook  string // allowed | refused
 }
 
+// LogNever keeps prompts and answers from wherever they could be looked at.
+const LogNever = "never"
+
 // Redaction is what never stands in logs, traces and progress.
 type Redaction struct {
 	Detect []string

@@ -5,7 +5,6 @@ import (
 	"math"
 
 	"spillway/pkg/fate"
-	"spillway/pkg/job"
 	"spillway/pkg/task"
 )
 
@@ -53,24 +52,13 @@ func capped(n, limit int) int {
 	return n
 }
 
-// count is what the model is expected to count for the prompt: messages, framing, and the output schema
-// where it is sent along, times the model's safety factor.
-func (h *Handler) count(t *task.Task, m *task.Model, messages []job.Message) (int, error) {
-	total, err := h.counter.CountMessages(m.Encoding, messages)
-	if err != nil {
-		return 0, err
+// responseFormat is what the output schema takes where it is sent along.
+func (b *build) responseFormat() (int, error) {
+	if !sendsSchema(b.task, b.model) {
+		return 0, nil
 	}
-	if sendsSchema(t, m) {
-		n, err := h.counter.Count(m.Encoding, string(t.OutputSchema.Source()))
-		if err != nil {
-			return 0, err
-		}
-		total += n
-	}
-	if m.TokenSafety > 0 {
-		total = int(math.Ceil(float64(total) * m.TokenSafety))
-	}
-	return total, nil
+	schema, err := b.content(string(b.task.OutputSchema.Source()))
+	return schema.tokens, err
 }
 
 // sendsSchema reports whether inference sends the output schema as the response format: the provider then
@@ -82,4 +70,13 @@ func sendsSchema(t *task.Task, m *task.Model) bool {
 
 func tooManyTokens(count, limit int) *fate.Error {
 	return tooLong(fmt.Sprintf("the prompt is %d tokens too long (%d of %d)", count-limit, count, limit))
+}
+
+// tooManyBytes refuses a prompt that is too large to be counted or carried.
+func tooManyBytes(size int) *fate.Error {
+	return tooLong(fmt.Sprintf("the prompt is %d bytes too long (%d of %d)", size-MaxPromptBytes, size, MaxPromptBytes))
+}
+
+func tooLong(message string) *fate.Error {
+	return fate.Rejection(fate.ContextTooLong, message, fate.Reason{Pointer: inputPointer, Message: message})
 }

@@ -2,13 +2,16 @@ package contextbuilder
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/rs/zerolog"
 
 	"spillway/pkg/broker"
 	"spillway/pkg/fate"
 	"spillway/pkg/job"
+	"spillway/pkg/session"
 	"spillway/pkg/stage"
 	"spillway/pkg/task"
 	"spillway/pkg/tokens"
@@ -24,11 +27,13 @@ func Definition() stage.Definition {
 
 // Handler makes prompts.
 type Handler struct {
-	conn    *broker.Conn
-	tasks   *task.Set
-	counter *tokens.Counter
-	metrics *metrics
-	log     zerolog.Logger
+	conn     *broker.Conn
+	tasks    *task.Set
+	sessions *session.Store
+	counter  *tokens.Counter
+	framings sync.Map // by encoding
+	metrics  *metrics
+	log      zerolog.Logger
 }
 
 var _ stage.Handler = (*Handler)(nil)
@@ -39,10 +44,14 @@ func New(env *stage.Env) (*Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Handler{conn: env.Conn, tasks: env.Tasks, counter: tokens.New(), metrics: m, log: env.Log}, nil
+	h := &Handler{conn: env.Conn, tasks: env.Tasks, counter: tokens.New(), metrics: m, log: env.Log}
+	if env.Conn != nil {
+		h.sessions = session.NewStore(env.Conn)
+	}
+	return h, nil
 }
 
-// Handle renders the job's prompt for its model and makes sure that it fits, unless an answer is there already.
+// Handle makes the job's prompt for its model and makes sure that it fits, unless an answer is there already.
 func (h *Handler) Handle(ctx context.Context, j *job.Job) error {
 	t := h.tasks.Tasks[j.Task]
 	if t == nil {
@@ -52,7 +61,8 @@ func (h *Handler) Handle(ctx context.Context, j *job.Job) error {
 		j.Model = t.Model
 	}
 	t.Sign(j)
-	if h.isAnswered(ctx, t, j) {
+	remembers := t.Remembers(j.Session)
+	if !remembers && h.isAnswered(ctx, t, j) {
 		return nil
 	}
 	m := h.tasks.Models[j.Model]
@@ -61,33 +71,55 @@ func (h *Handler) Handle(ctx context.Context, j *job.Job) error {
 	}
 	// A new prompt begins a new dialogue: what another model said, and was told, is no part of it.
 	j.Answer, j.Correction = nil, nil
-	messages, refused := render(t, j.Input)
-	if refused != nil {
-		return onLadder(j, refused)
+	b, err := h.begin(t, m, j)
+	switch {
+	case err != nil:
+	case remembers:
+		err = h.recall(ctx, b)
+	default:
+		err = b.compose()
 	}
-	if refused := tooManyBytes(messages); refused != nil {
-		return onLadder(j, refused)
-	}
-	count, err := h.count(t, m, messages)
+	h.count(b)
 	if err != nil {
-		return fate.DivertTo(fate.Internal, fmt.Sprintf("the tokens of model %s can not be counted", m.Name), err)
+		if f, ok := errors.AsType[*fate.Error](err); ok && f.Waits() {
+			h.metrics.waits.WithLabelValues(t.Name).Inc()
+		}
+		return onLadder(j, err)
 	}
-	h.metrics.prompt(t.Name, m.Name, count)
-	h.log.Debug().Str("job", j.ID).Str("task", j.Task).Str("stage", broker.ContextBuilder).Str("model", m.Name).
-		Int("prompt_tokens", count).Str("trace_id", job.TraceID(j.TraceParent)).Msg("the prompt is rendered")
-	b := budgetOf(t, m, j.MaxOutputTokens)
-	if count > b.input {
-		return onLadder(j, tooManyTokens(count, b.input))
+	if remembers && h.isAnswered(ctx, t, j) {
+		return nil
 	}
-	j.Prompt, j.PromptTokens, j.MaxOutputTokens = job.NewPrompt(messages...), count, b.output(count)
+	return h.finish(b)
+}
+
+// finish puts the prompt into the job, if it can be paid for.
+func (h *Handler) finish(b *build) error {
+	j, count := b.job, b.scaled(b.kept.size.tokens)
+	limit, err := b.afford(count)
+	if err != nil {
+		return err
+	}
+	messages := b.messages()
+	h.tell(b, messages)
+	h.log.Debug().Str("job", j.ID).Str("task", j.Task).Str("stage", broker.ContextBuilder).Str("model", j.Model).
+		Int("prompt_tokens", count).Str("trace_id", job.TraceID(j.TraceParent)).Msg("the prompt is made")
+	j.Prompt, j.PromptTokens, j.MaxOutputTokens = job.NewPrompt(messages...), count, limit
 	return nil
+}
+
+// count adds a prompt that was measured to the metrics.
+func (h *Handler) count(b *build) {
+	if b != nil && b.kept.size.tokens > 0 {
+		h.metrics.prompt(b.task.Name, b.model.Name, b.scaled(b.kept.size.tokens))
+	}
 }
 
 // onLadder turns a rejection into a diversion for a job on the ladder: the request was admitted and is not
 // at fault if another model can not take it; the next rung may.
-func onLadder(j *job.Job, refused *fate.Error) error {
-	if j.Trouble == nil {
-		return refused
+func onLadder(j *job.Job, err error) error {
+	refused, ok := errors.AsType[*fate.Error](err)
+	if j.Trouble == nil || !ok || refused.Fate != fate.Reject {
+		return err
 	}
 	return fate.DivertTo(refused.Code, refused.Message, refused.Cause)
 }

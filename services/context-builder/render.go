@@ -1,13 +1,11 @@
 package contextbuilder
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
 
 	"spillway/pkg/fate"
 	"spillway/pkg/job"
-	"spillway/pkg/schema"
 	"spillway/pkg/task"
 )
 
@@ -23,48 +21,87 @@ const MaxPromptBytes = 1 << 20
 
 const inputPointer = "/input"
 
-// render makes the messages of a prompt: the system part, the examples in pairs, the user's part. Each comes
-// from a template of its own, and what a template was given is never parsed again: an input can say nothing
-// in another role than the one that the template put it into.
-func render(t *task.Task, input json.RawMessage) ([]job.Message, *fate.Error) {
-	value, err := schema.Decode(input)
-	if err != nil {
-		return nil, fate.Rejection(fate.InputInvalid, "the input is not one JSON value",
-			fate.Reason{Pointer: inputPointer, Message: err.Error()})
+// rendering is what the templates made of an input. Each part comes from a template of its own, and what a template was
+// given is never parsed again: an input can say nothing in another role than the one that the template put it into.
+type rendering struct {
+	system   string // "": there is no such message
+	examples [][2]string
+	user     string
+	bytes    int
+	// What the parts take, without the framing of their messages.
+	systemTokens, exampleTokens, userTokens int
+	framing                                 int
+}
+
+// render executes the templates as they see the first n documents.
+func (b *build) render(n int) (r rendering, err error) {
+	data := task.PromptData{Input: b.withDocuments(n), State: b.state}
+	if b.task.OutputSchema != nil {
+		data.Schema = string(b.task.OutputSchema.Source())
 	}
-	data := task.PromptData{Input: value, State: map[string]any{}}
-	if t.OutputSchema != nil {
-		data.Schema = string(t.OutputSchema.Source())
-	}
-	system, examples, user, err := t.Prompt.Render(data)
+	r.system, r.examples, r.user, err = b.task.Prompt.Render(data)
 	if err != nil {
-		refused := fate.Rejection(fate.TemplateError, fmt.Sprintf("the prompt template of task %s failed on this input", t.Name),
+		refused := fate.Rejection(fate.TemplateError, fmt.Sprintf("the prompt template of task %s failed on this input", b.task.Name),
 			fate.Reason{Pointer: inputPointer, Message: job.Cut(err.Error(), job.MaxDetail)})
 		refused.Cause = err
-		return nil, refused
+		return r, refused
 	}
-	messages := make([]job.Message, 0, 2+2*len(examples))
-	if strings.TrimSpace(system) != "" {
-		messages = append(messages, job.Message{Role: roleSystem, Content: system})
+	if strings.TrimSpace(r.system) == "" {
+		r.system = ""
 	}
-	for _, pair := range examples {
-		messages = append(messages, job.Message{Role: roleUser, Content: pair[0]}, job.Message{Role: roleAssistant, Content: pair[1]})
+	r.bytes = len(r.system) + len(r.user)
+	for _, pair := range r.examples {
+		r.bytes += len(pair[0]) + len(pair[1])
 	}
-	return append(messages, job.Message{Role: roleUser, Content: user}), nil
+	return r, nil
 }
 
-// tooManyBytes refuses a prompt that is too large to be counted or carried.
-func tooManyBytes(messages []job.Message) *fate.Error {
-	size := 0
-	for i := range messages {
-		size += len(messages[i].Content)
-	}
-	if size <= MaxPromptBytes {
+// measure counts the parts. One that is too large is not counted: it does not fit in any case.
+func (b *build) measure(r *rendering) error {
+	if r.bytes > MaxPromptBytes {
 		return nil
 	}
-	return tooLong(fmt.Sprintf("the prompt is %d bytes too long (%d of %d)", size-MaxPromptBytes, size, MaxPromptBytes))
+	r.framing = b.framing.user
+	if r.system != "" {
+		r.framing += b.framing.system
+	}
+	r.framing += len(r.examples) * (b.framing.user + b.framing.assistant)
+	for text, into := range r.texts() {
+		content, err := b.content(*text)
+		if err != nil {
+			return err
+		}
+		*into += content.tokens
+	}
+	return nil
 }
 
-func tooLong(message string) *fate.Error {
-	return fate.Rejection(fate.ContextTooLong, message, fate.Reason{Pointer: inputPointer, Message: message})
+// texts gives each text with the count that it belongs to.
+func (r *rendering) texts() func(func(*string, *int) bool) {
+	return func(yield func(*string, *int) bool) {
+		if r.system != "" && !yield(&r.system, &r.systemTokens) || !yield(&r.user, &r.userTokens) {
+			return
+		}
+		for i := range r.examples {
+			if !yield(&r.examples[i][0], &r.exampleTokens) || !yield(&r.examples[i][1], &r.exampleTokens) {
+				return
+			}
+		}
+	}
+}
+
+func (r *rendering) size() size {
+	return size{r.systemTokens + r.exampleTokens + r.userTokens + r.framing, r.bytes}
+}
+
+// first are the messages before the conversation: the system's, and the examples in pairs.
+func (r *rendering) first(room int) []job.Message {
+	messages := make([]job.Message, 0, 1+2*len(r.examples)+room)
+	if r.system != "" {
+		messages = append(messages, job.Message{Role: roleSystem, Content: r.system})
+	}
+	for _, pair := range r.examples {
+		messages = append(messages, job.Message{Role: roleUser, Content: pair[0]}, job.Message{Role: roleAssistant, Content: pair[1]})
+	}
+	return messages
 }

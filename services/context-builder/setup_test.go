@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"path"
 	"slices"
 	"testing"
 	"testing/fstest"
@@ -30,6 +31,7 @@ models:
   small: {provider: main, id: s, context_window: 1000, max_output_tokens: 400, encoding: o200k_base, structured_output: none, prices: {input: 0, output: 0}}
   strict: {provider: main, id: s, context_window: 1000, max_output_tokens: 400, encoding: o200k_base, structured_output: json_schema, prices: {input: 0, output: 0}}
   abroad: {provider: main, id: a, context_window: 2000, max_output_tokens: 100, encoding: cl100k_base, token_safety: 1.5, structured_output: none, prices: {input: 0, output: 0}}
+  wide8: {provider: main, id: w8, context_window: 128000, encoding: o200k_base, prices: {input: 0, output: 0}}
   wide: {provider: main, id: w, context_window: 2000000, max_output_tokens: 16384, encoding: none, structured_output: none, prices: {input: 0, output: 0}}
 `
 
@@ -47,9 +49,10 @@ func load(t testing.TB, manifest string, files map[string]string) *task.Set {
 		"tasks/sample/canned.yaml":        {Data: []byte("- output: {intent: inquiry}\n")},
 	}
 	for name, text := range files {
-		folder["tasks/sample/"+name] = &fstest.MapFile{Data: []byte(text)}
+		at := path.Join("tasks/sample", name) // ../other/… is another task's
+		folder[at] = &fstest.MapFile{Data: []byte(text)}
 		if text == "" {
-			delete(folder, "tasks/sample/"+name)
+			delete(folder, at)
 		}
 	}
 	set, err := task.Load(folder, nil)
