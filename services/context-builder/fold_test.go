@@ -75,12 +75,14 @@ func TestTurnsThatLeaveAreFoldedByTheSummarysTask(t *testing.T) {
 	if s.value("spillway_session_folds_total", "by=model") != 1 {
 		t.Error("the fold is not counted")
 	}
-	// Who stands before what is summed up is not shown it: it speaks of what came later.
-	replay := *d
-	replay.ID, replay.Run, replay.RequestSeq = "t0", 2, 1
-	replay.Input = json.RawMessage(`{"message":"question 0"}`)
-	if got := spoken(s.build(&replay)); !slices.Equal(got, []string{"u: question 0"}) {
-		t.Errorf("%q", got)
+	// Who stands where the summary ends, or before, is not shown it: it speaks of him, and of what came later.
+	for _, sequence := range []uint64{1, 0} {
+		replay := *d
+		replay.ID, replay.Run, replay.RequestSeq = "t0", 2, sequence
+		replay.Input = json.RawMessage(`{"message":"question 0"}`)
+		if got := spoken(s.build(&replay)); !slices.Equal(got, []string{"u: question 0"}) {
+			t.Errorf("%q", got)
+		}
 	}
 }
 

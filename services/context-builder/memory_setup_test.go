@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 	"testing"
 	"time"
@@ -49,9 +50,7 @@ func converse(t *testing.T, manifest string, files map[string]string) *talk {
 		"output.schema.json": `{"type":"object","properties":{"say":{"type":"string"},"step":{"type":"integer"}},"required":["say"]}`,
 		"state.schema.json":  `{"type":"object","properties":{"step":{"type":"integer","maximum":9},"seen":{"type":"integer"}},"additionalProperties":false}`,
 	}
-	for name, text := range files {
-		all[name] = text
-	}
+	maps.Copy(all, files)
 	conn := brokertest.Connect(t, brokertest.Server(t).URL())
 	brokertest.Ensure(t, conn, stage.Topology([]stage.Definition{Definition()}, broker.DefaultSizing()))
 	s := &talk{T: t, conn: conn, set: load(t, manifest, all), store: session.NewStore(conn), registry: prometheus.NewRegistry()}
