@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -171,7 +172,7 @@ func newMarker(id string, j *job.Job, r *reading, t *task.Task) *job.Marker {
 	}
 	m.Session, m.Parent = r.request.Session, r.request.Parent
 	if len(r.request.Metadata) <= job.MaxMarkedMetadata {
-		m.Metadata = r.request.Metadata
+		m.Metadata = bytes.Clone(r.request.Metadata) // who waits for the result keeps the marker, not the body
 	}
 	m.CacheKey, m.Canned = r.shape(t)
 	if r.request.Cache == job.CacheBypass {
