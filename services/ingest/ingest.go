@@ -114,15 +114,17 @@ func (in *ingest) admit(ctx context.Context, j *job.Job, r *reading, t *task.Tas
 		}
 		id = derivedID(j.Arrival.Stream, created, j.Arrival.At, j.Arrival.Sequence)
 	}
-	mine := newMarker(id, j, r, t)
-	held, err := in.conn.Admit(ctx, mine)
+	held, err := in.marked(ctx, id, &j.Arrival)
+	if held == nil && err == nil {
+		mine := newMarker(id, j, r, t)
+		if held, err = in.conn.Admit(ctx, mine); err == nil && !isOf(held, &j.Arrival) {
+			return nil, in.repeated(ctx, mine, held)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("admit %s: %w", id, err)
 	}
-	if held.RequestSeq != mine.RequestSeq || held.RequestStream != mine.RequestStream {
-		return nil, in.repeated(ctx, mine, held)
-	}
-	if j.Arrival.Deliveries > 1 {
+	if j.Arrival.Deliveries > 1 || time.Now().After(held.AnswerBy) { // fallback may have answered it
 		run, err := in.conn.ResultRun(ctx, held.Task, id)
 		if err != nil {
 			return nil, fmt.Errorf("read the result of %s: %w", id, err)
