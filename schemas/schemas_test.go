@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/goccy/go-yaml"
 
@@ -349,6 +350,25 @@ func TestMessagesOfTheGoTypesSatisfyTheirSchemas(t *testing.T) {
 	for _, bad := range []string{`{}`, `{"input":1,"id":"a b"}`, `{"input":1,"deadline":"30"}`, `{"input":1,"lane":"fast"}`, `{"input":1,"inputs":1}`, `{"input":1,"webhook":{}}`} {
 		if compile(t, "messages/request.schema.json").Validate(decode(t, []byte(bad))) == nil {
 			t.Errorf("%s is taken", bad)
+		}
+	}
+}
+
+// What the contract takes for a duration is what Go's parser does, in its microseconds too: U+00B5 and U+03BC.
+func TestADeadlineIsWrittenAsGoReadsDurations(t *testing.T) {
+	t.Parallel()
+	request := compile(t, "messages/request.schema.json")
+	for _, text := range []string{
+		"30s", "1m30s", "1.5h", ".5s", "5.s", "+1s", "1ns", "2us", "3\u00b5s", "4\u03bcs", "5ms",
+		"30", "s", "", " 1s", "1s ", "1 s", "1d", "1S", "1m30", "-", "+", ".s", "1.2.3s", "\u00b5s", "3\u00b5", "1e3s",
+	} {
+		_, err := time.ParseDuration(text)
+		body, jsonErr := json.Marshal(map[string]any{"input": 1, "deadline": text})
+		if jsonErr != nil {
+			t.Fatal(jsonErr)
+		}
+		if taken := request.Validate(decode(t, body)) == nil; taken != (err == nil) {
+			t.Errorf("%q: the contract takes it: %v; Go says %v", text, taken, err)
 		}
 	}
 }

@@ -37,8 +37,8 @@ func TestTheShareOfAnswersThatCorrectionsRecoverIsWhatChanceAllows(t *testing.T)
 	r.run()
 	for _, p := range []float64{0.2, 0.5, 0.8} {
 		want := 1 - (1-p)*(1-p)
-		// So many that the tolerance is two and a half standard deviations of the share: 7,131 jobs in all.
-		jobs := int(math.Ceil(want * (1 - want) * math.Pow(2.5/tolerance, 2)))
+		// So many that the tolerance is 2.1 standard deviations of the share: 5,033 jobs in all.
+		jobs := int(math.Ceil(want * (1 - want) * math.Pow(2.1/tolerance, 2)))
 		recovered := r.recovered(p, jobs)
 		t.Logf("p = %g: %d of %d recovered", p, recovered, jobs)
 		if share := float64(recovered) / float64(jobs); math.Abs(share-want) > tolerance {

@@ -24,11 +24,12 @@ type doorSpec struct {
 
 // clientNews is a line that the clients write. They go on to the crowd when they read a line.
 type clientNews struct {
-	Done     int      `json:"done,omitempty"` // posts so far
-	Posted   *posted  `json:"posted,omitempty"`
-	Gathered bool     `json:"gathered,omitempty"`
-	Told     *toldAll `json:"told,omitempty"`
-	Error    string   `json:"error,omitempty"`
+	Quiet    *WideSpread `json:"quiet,omitempty"` // bare publishes before the first post
+	Done     int         `json:"done,omitempty"`  // posts so far
+	Posted   *posted     `json:"posted,omitempty"`
+	Gathered bool        `json:"gathered,omitempty"`
+	Told     *toldAll    `json:"told,omitempty"`
+	Error    string      `json:"error,omitempty"`
 }
 
 // posted is what the clients measured.
@@ -91,6 +92,18 @@ func (c *clients) next() (*clientNews, error) {
 		return nil, errors.New(n.Error)
 	}
 	return n, nil
+}
+
+// quiet returns how long bare publishes take before anybody posts; then the posts begin.
+func (c *clients) quiet() (WideSpread, error) {
+	n, err := c.next()
+	if err == nil && n.Quiet == nil {
+		err = errors.New("the clients do not say how long a bare publish takes")
+	}
+	if err != nil {
+		return WideSpread{}, err
+	}
+	return *n.Quiet, nil
 }
 
 // posted returns when all requests are acknowledged.
@@ -161,6 +174,14 @@ func runClients(ctx context.Context, spec *doorSpec, orders *bufio.Reader, says 
 		return err
 	}
 	defer p.close()
+	quiet, err := p.bare.run(ctx, quietRate, min(spec.bareCount(), quietPublishes))
+	if err != nil {
+		return err
+	}
+	before := wide(quiet)
+	if err := says.Encode(clientNews{Quiet: &before}); err != nil {
+		return err
+	}
 	measured, err := p.post(ctx, func(done int) { _ = says.Encode(clientNews{Done: done}) }) // who does not listen has ended
 	if err == nil {
 		err = says.Encode(clientNews{Posted: measured})

@@ -10,28 +10,21 @@ import (
 	"slices"
 	"sync"
 	"time"
-
-	"github.com/rs/zerolog"
-
-	"spillway/pkg/broker"
 )
-
-// bareOf is of how many posts one is a bare publish as well: enough for a percentile, too few to be a load.
-const bareOf = 10
 
 // poster posts to a door.
 type poster struct {
 	spec   *doorSpec
 	w      *workload
-	conn   *broker.Conn
+	bare   *barePublisher
 	client *http.Client
 
-	mu             sync.Mutex
-	ids            []string // by number
-	accepted, bare []time.Duration
-	refused        int
-	broken         int
-	err            error
+	mu       sync.Mutex
+	ids      []string // by number
+	accepted []time.Duration
+	refused  int
+	broken   int
+	err      error
 }
 
 func newPoster(spec *doorSpec) (*poster, error) {
@@ -49,12 +42,12 @@ func newPoster(spec *doorSpec) (*poster, error) {
 			return nil, err
 		}
 	}
-	conn, err := broker.Connect(broker.ConnectOptions{URL: spec.NATS, Name: "spillway/bench-publisher", Log: zerolog.Nop()})
+	bare, err := newBarePublisher(spec, w)
 	if err != nil {
 		return nil, err
 	}
 	return &poster{
-		spec: spec, w: w, conn: conn, ids: make([]string, spec.Jobs),
+		spec: spec, w: w, bare: bare, ids: make([]string, spec.Jobs),
 		client: &http.Client{Transport: &http.Transport{
 			MaxIdleConnsPerHost: postConns, MaxConnsPerHost: max(postConns, 2*spec.Crowd), DisableCompression: true,
 		}},
@@ -63,28 +56,28 @@ func newPoster(spec *doorSpec) (*poster, error) {
 
 func (p *poster) close() {
 	p.client.CloseIdleConnections()
-	p.conn.Close()
+	p.bare.close()
 }
 
-// post posts at the given rate, and returns when each request is acknowledged.
+// post posts at the given rate, and returns when each request is acknowledged. Bare publishes run beside it.
 func (p *poster) post(ctx context.Context, note func(done int)) (*posted, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	told := repeat(noteEvery, func() { note(p.done()) })
 	var all sync.WaitGroup
+	var bare []time.Duration
 	began := time.Now()
-	due := func(n int, part float64) time.Time {
-		return began.Add(time.Duration((float64(n) + part) / p.spec.Rate * float64(time.Second)))
-	}
+	all.Go(func() {
+		var err error
+		bare, err = p.bare.run(ctx, bareRate, p.spec.bareCount())
+		p.note(cancel, err)
+	})
 	for n := range p.spec.Jobs {
-		if sleepUntil(ctx, due(n, 0)) != nil {
+		if sleepUntil(ctx, began.Add(time.Duration(float64(n)/p.spec.Rate*float64(time.Second)))) != nil {
 			break
 		}
 		body := p.w.body(n)
 		all.Go(func() { p.note(cancel, p.one(ctx, n, body)) })
-		if n%bareOf == bareOf/2 && sleepUntil(ctx, due(n, .5)) == nil {
-			all.Go(func() { p.note(cancel, p.publish(ctx, body)) })
-		}
 	}
 	all.Wait()
 	took := time.Since(began)
@@ -95,7 +88,7 @@ func (p *poster) post(ctx context.Context, note func(done int)) (*posted, error)
 	if err := context.Cause(ctx); err != nil {
 		return nil, err
 	}
-	return &posted{Seconds: took.Seconds(), Refused: p.refused, Broken: p.broken, Accepted: wide(p.accepted), Bare: wide(p.bare)}, nil
+	return &posted{Seconds: took.Seconds(), Refused: p.refused, Broken: p.broken, Accepted: wide(p.accepted), Bare: wide(bare)}, nil
 }
 
 func (p *poster) done() int {
@@ -167,18 +160,6 @@ func (p *poster) refuse(err error) {
 	if err != nil {
 		p.broken++
 	}
-}
-
-func (p *poster) publish(ctx context.Context, body []byte) error {
-	began := time.Now()
-	if _, err := p.conn.JS.Publish(ctx, bareSubject, body); err != nil {
-		return fmt.Errorf("publish the same body: %w", err)
-	}
-	took := time.Since(began)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.bare = append(p.bare, took)
-	return nil
 }
 
 func (p *poster) knock(ctx context.Context, method, path string, body []byte) (status int, said []byte, err error) {

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 
 	"spillway/pkg/broker"
 	"spillway/pkg/stage"
@@ -55,7 +54,7 @@ func (o *DoorOptions) validate() error {
 }
 
 // Doors posts requests to an HTTP door at a steady rate, whatever becomes of the earlier ones, and compares the
-// time of the 202 with that of a bare publish. The door, its clients and the provider are processes of their own.
+// time of the 202 with that of a bare publish: of one at the same time, and of one before anybody posted. The door, its clients and the provider are processes of their own.
 func Doors(ctx context.Context, o DoorOptions) (*DoorsReport, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
@@ -73,12 +72,6 @@ func Doors(ctx context.Context, o DoorOptions) (*DoorsReport, error) {
 	})
 }
 
-// bareStream takes the bare publishes.
-const (
-	bareStream  = "BENCH_BARE"
-	bareSubject = "bench.bare"
-)
-
 // doors measures beside an empty server.
 func (b *bench) doors(ctx context.Context, url string, provider *child, o *DoorOptions, r *DoorsReport) (err error) {
 	set, err := b.tasks(provider.url)
@@ -94,10 +87,8 @@ func (b *bench) doors(ctx context.Context, url string, provider *child, o *DoorO
 		return err
 	}
 	defer func() { err = errors.Join(err, p.stop()) }()
-	if _, err := p.conn.JS.CreateStream(ctx, jetstream.StreamConfig{
-		Name: bareStream, Subjects: []string{bareSubject}, Retention: jetstream.WorkQueuePolicy, Discard: jetstream.DiscardNew,
-	}); err != nil {
-		return fmt.Errorf("make a stream for bare publishes: %w", err)
+	if err := makeBareStream(ctx, p.conn, b.Stages); err != nil {
+		return err
 	}
 	door, err := b.startDoor(ctx, url, provider.url, o.Door)
 	if err != nil {
@@ -118,7 +109,7 @@ func (b *bench) doors(ctx context.Context, url string, provider *child, o *DoorO
 		return err
 	}
 	defer c.end()
-	if err := b.throughDoor(ctx, p, door, c, e, o, r); err != nil {
+	if err := b.throughDoor(ctx, p, door, c, e, o, r, provider); err != nil {
 		return err
 	}
 	counts, err := provider.counts(ctx)
@@ -141,14 +132,20 @@ func numberGiven(result []byte) int {
 }
 
 // throughDoor follows the clients from their first post to the last result.
-func (b *bench) throughDoor(ctx context.Context, p *pipeline, door *doorProcess, c *clients, e *ear, o *DoorOptions, r *DoorsReport) error {
+func (b *bench) throughDoor(ctx context.Context, p *pipeline, door *doorProcess, c *clients, e *ear, o *DoorOptions, r *DoorsReport, provider *child) error {
+	quiet, err := c.quiet()
+	if err != nil {
+		return err
+	}
 	memory := door.watch(ctx)
+	cpu := watchCPU(map[string]int{"door": door.cmd.Process.Pid, "clients": c.cmd.Process.Pid, "provider": provider.cmd.Process.Pid, "server and stages": os.Getpid()})
 	posted, err := c.posted(func(done int) { b.progress(PhasePosts, done, b.Jobs) })
+	r.CPUSeconds = cpu()
 	r.Memory = memory()
 	if err != nil {
 		return err
 	}
-	r.take(posted)
+	r.take(quiet, posted)
 	if o.Crowd > 0 {
 		if r.Clients, err = b.crowd(ctx, p, door, c, o.Crowd); err != nil {
 			return err

@@ -17,12 +17,18 @@ type DoorsReport struct {
 	// Refused counts posts that had to be repeated: the door asked to come again, or, of Broken, closed the connection.
 	Refused int `json:"refused"`
 	Broken  int `json:"broken"`
-	// Accepted is from a request's first byte to the last of its 202; Bare that of a bare publish of the same body
-	// to a stream of its own, by the same clients at the same time. Ratios are of the percentiles.
-	Accepted WideSpread `json:"accepted_ms"`
-	Bare     WideSpread `json:"bare_publish_ms"`
-	RatioP50 float64    `json:"ratio_p50"`
-	RatioP99 float64    `json:"ratio_p99"`
+	// Accepted is from a request's first byte to the last of its 202. Bare is that of a bare publish of the same body
+	// to a stream of its own, by the same clients while they post; Quiet the same before the first post. Ratios are of
+	// the percentiles.
+	Accepted      WideSpread `json:"accepted_ms"`
+	Bare          WideSpread `json:"bare_publish_ms"`
+	RatioP50      float64    `json:"ratio_p50"`
+	RatioP99      float64    `json:"ratio_p99"`
+	Quiet         WideSpread `json:"quiet_publish_ms"`
+	RatioQuietP50 float64    `json:"ratio_quiet_p50"`
+	RatioQuietP99 float64    `json:"ratio_quiet_p99"`
+	// CPUSeconds is what each process used while requests were posted.
+	CPUSeconds map[string]float64 `json:"cpu_seconds"`
 	// Memory is that of the door's process while requests are posted.
 	Memory []DoorMemory `json:"door_memory"`
 	// ResultsAfter is when the last result came, in seconds since the last 202, or since the stopped stage ran.
@@ -35,6 +41,14 @@ type DoorsReport struct {
 type WideSpread struct {
 	Spread
 	Max float64 `json:"max"`
+}
+
+// times is how many times as long as those of other the percentiles are; 0: it has none.
+func (s *WideSpread) times(other WideSpread) (p50, p99 float64) {
+	if other.P50 == 0 || other.P99 == 0 {
+		return 0, 0
+	}
+	return s.P50 / other.P50, s.P99 / other.P99
 }
 
 // DoorMemory is what a door's process takes, in bytes: its resident set, and of that the heap, with what waits to be
@@ -67,12 +81,11 @@ func (r *DoorsReport) OK() bool {
 	return r.Checks.OK() && (r.Clients == nil || r.Clients.Wrong == 0 && r.Clients.Own == r.Clients.Streams+r.Clients.Polls)
 }
 
-func (r *DoorsReport) take(p *posted) {
-	r.Seconds, r.Refused, r.Broken, r.Accepted, r.Bare = p.Seconds, p.Refused, p.Broken, p.Accepted, p.Bare
+func (r *DoorsReport) take(quiet WideSpread, p *posted) {
+	r.Seconds, r.Refused, r.Broken, r.Accepted, r.Bare, r.Quiet = p.Seconds, p.Refused, p.Broken, p.Accepted, p.Bare, quiet
 	if p.Seconds > 0 {
 		r.PerSecond = float64(r.Posts) / p.Seconds
 	}
-	if p.Bare.P50 > 0 && p.Bare.P99 > 0 {
-		r.RatioP50, r.RatioP99 = p.Accepted.P50/p.Bare.P50, p.Accepted.P99/p.Bare.P99
-	}
+	r.RatioP50, r.RatioP99 = p.Accepted.times(p.Bare)
+	r.RatioQuietP50, r.RatioQuietP99 = p.Accepted.times(quiet)
 }

@@ -19,6 +19,43 @@ func cpuTime() time.Duration {
 	return time.Duration(used.Utime.Nano() + used.Stime.Nano())
 }
 
+// clockTicks is the unit of times in /proc, on every Linux that Go runs on: USER_HZ.
+const clockTicks = 100
+
+// cpuOf is what a process used so far, in seconds; 0 where there is no /proc.
+func cpuOf(pid int) float64 {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0
+	}
+	// man 5 proc: utime and stime are the 14th and 15th field, the second one ends in the last parenthesis.
+	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
+	if len(fields) < 13 {
+		return 0
+	}
+	user, userErr := strconv.ParseFloat(string(fields[11]), 64)
+	system, systemErr := strconv.ParseFloat(string(fields[12]), 64)
+	if userErr != nil || systemErr != nil {
+		return 0
+	}
+	return (user + system) / clockTicks
+}
+
+// watchCPU tells what each process used since, by name.
+func watchCPU(pids map[string]int) func() map[string]float64 {
+	before := map[string]float64{}
+	for name, pid := range pids {
+		before[name] = cpuOf(pid)
+	}
+	return func() map[string]float64 {
+		used := map[string]float64{}
+		for name, pid := range pids {
+			used[name] = cpuOf(pid) - before[name]
+		}
+		return used
+	}
+}
+
 // Names of runtime/metrics: objects that are live or not yet swept, those that the last collection found live,
 // and what is reserved for stacks.
 const (

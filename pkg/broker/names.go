@@ -44,13 +44,15 @@ const (
 
 // The headers of Spillway's own messages.
 const (
-	JobHeader         = "Spillway-Job"
-	RunHeader         = "Spillway-Run"
-	HopHeader         = "Spillway-Hop"
-	StatusHeader      = "Spillway-Status"
-	AnswerByHeader    = "Spillway-Answer-By"
-	TenantHeader      = "Spillway-Tenant"
-	SessionHeader     = "Spillway-Session"
+	JobHeader      = "Spillway-Job"
+	RunHeader      = "Spillway-Run"
+	HopHeader      = "Spillway-Hop"
+	StatusHeader   = "Spillway-Status"
+	AnswerByHeader = "Spillway-Answer-By"
+	TenantHeader   = "Spillway-Tenant"
+	SessionHeader  = "Spillway-Session"
+	// DeskHeader is on the request of a desk, which takes its marker as soon as it is stored.
+	DeskHeader        = "Spillway-Desk"
 	MsgIDHeader       = "Nats-Msg-Id"
 	TraceParentHeader = "traceparent"
 	expectedHeader    = "Nats-Expected-Last-Subject-Sequence"

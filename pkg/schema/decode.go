@@ -46,20 +46,45 @@ func (e *SyntaxError) Error() string {
 // It returns nil, bool, string, json.Number (so that no precision is lost), []any or map[string]any.
 // Its errors are of type *SyntaxError.
 func Decode(raw []byte) (any, error) {
-	d := decoder{jsontext.NewDecoder(bytes.NewBuffer(raw))}
+	d := newDecoder(raw)
+	return d.whole()
+}
+
+// DecodeMembers is Decode for who also needs the members of an object as they are written: parts of raw, by name. There
+// are none of what is no object.
+func DecodeMembers(raw []byte) (any, map[string]json.RawMessage, error) {
+	d := newDecoder(raw)
+	d.members = map[string]json.RawMessage{}
+	value, err := d.whole()
+	return value, d.members, err
+}
+
+type decoder struct {
+	*jsontext.Decoder
+	raw []byte
+	// members takes those of the outermost object; nil: nobody asks for them.
+	members map[string]json.RawMessage
+}
+
+func newDecoder(raw []byte) decoder {
+	return decoder{Decoder: jsontext.NewDecoder(bytes.NewBuffer(raw)), raw: raw}
+}
+
+func (d decoder) whole() (any, error) {
 	value, err := d.value()
 	if err != nil {
-		return nil, d.fault(err, len(raw))
+		return nil, d.fault(err, len(d.raw))
 	}
 	end := d.InputOffset()
 	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
-		rest := bytes.TrimLeft(raw[end:], " \t\r\n")
-		return nil, &SyntaxError{Offset: len(raw) - len(rest), Message: "there is more text after the JSON value"}
+		rest := bytes.TrimLeft(d.raw[end:], blank)
+		return nil, &SyntaxError{Offset: len(d.raw) - len(rest), Message: "there is more text after the JSON value"}
 	}
 	return value, nil
 }
 
-type decoder struct{ *jsontext.Decoder }
+// blank is white space in JSON.
+const blank = " \t\r\n"
 
 func (d decoder) value() (any, error) {
 	token, err := d.ReadToken()
@@ -110,8 +135,13 @@ func (d decoder) object() (any, error) {
 		}
 		// The token's bytes are void after the next read.
 		key := name.String()
+		begin := d.InputOffset()
 		if members[key], err = d.value(); err != nil {
 			return nil, err
+		}
+		if d.members != nil && d.StackDepth() == 1 {
+			end := d.InputOffset()
+			d.members[key] = bytes.TrimLeft(d.raw[begin:end:end], ":"+blank)
 		}
 	}
 	_, err := d.ReadToken()

@@ -37,6 +37,32 @@ func TestDecodeTakesOneValueAndKeepsItsDigits(t *testing.T) {
 	}
 }
 
+func TestDecodeMembersGivesThoseOfAnObjectAsTheyAreWritten(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]map[string]string{
+		` {"a" : 1.50 , "b\u0063":[ {"a": 2} ],"d":{"a":"\u00e9"}, "e":null }` + "\n": {"a": "1.50", "bc": `[ {"a": 2} ]`, "d": `{"a":"\u00e9"}`, "e": "null"},
+		`{}`:        {},
+		`[{"a":1}]`: {},
+		`"a"`:       {},
+	} {
+		value, raw, err := schema.DecodeMembers([]byte(text))
+		if err != nil || len(raw) != len(want) {
+			t.Errorf("%s: %v %q", text, err, raw)
+		}
+		if plain, err := schema.Decode([]byte(text)); err != nil || !reflect.DeepEqual(value, plain) {
+			t.Errorf("%s: %v, Decode says %v", text, value, plain)
+		}
+		for name, member := range want {
+			if string(raw[name]) != member {
+				t.Errorf("%s: %s is %q", text, name, raw[name])
+			}
+		}
+	}
+	if _, _, err := schema.DecodeMembers([]byte(`{"a":1,"a":2}`)); err == nil {
+		t.Error("a key that is given twice is taken")
+	}
+}
+
 func nested(depth int) any {
 	var value any = []any{}
 	for range depth - 1 {

@@ -15,7 +15,7 @@ func (t *Task) Remembers(session string) bool {
 // is built. input is decoded JSON.
 func (t *Task) StandIns(tenant, session string, input any) (cacheKey string, canned int) {
 	if canonical, err := Canonical(input); err == nil && !t.Remembers(session) {
-		cacheKey = t.CacheKey(tenant, canonical, "")
+		cacheKey = t.cacheKey(tenant, input, canonical, "")
 	}
 	canned, err := t.PickCanned(expr.Vars{Input: input})
 	if err != nil {

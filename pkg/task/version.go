@@ -110,6 +110,15 @@ func reaching(p *Provider) Provider {
 // CacheKey is the name under which the answer to an input is kept: 32 hexadecimal digits. input is canonical
 // JSON; session a digest of what the session adds to the prompt, "" without one.
 func (t *Task) CacheKey(tenant string, input []byte, session string) string {
+	value, err := schema.Decode(input)
+	if err != nil {
+		value = string(input) // told apart by all of it
+	}
+	return t.cacheKey(tenant, value, input, session)
+}
+
+// cacheKey does for a value whose canonical JSON is known.
+func (t *Task) cacheKey(tenant string, value any, input []byte, session string) string {
 	d := newDigest()
 	if t.Cache.Scope == ScopeEveryone {
 		tenant = ""
@@ -118,10 +127,9 @@ func (t *Task) CacheKey(tenant string, input []byte, session string) string {
 	d.text(tenant)
 	d.text(t.ShapeHash)
 	d.text(session)
-	value, err := schema.Decode(input)
 	// An input that has none of what tells inputs apart is told apart by all of it.
 	isThere := func(pointer string) bool { _, found := schema.Lookup(value, pointer); return found }
-	if err != nil || !slices.ContainsFunc(t.Cache.Key, isThere) {
+	if !slices.ContainsFunc(t.Cache.Key, isThere) {
 		d.part(input)
 		return d.hex(keyBytes)
 	}

@@ -182,7 +182,7 @@ func withTenant(body []byte, tenant string) []byte {
 
 // store publishes a good request and takes its marker.
 func (d *Desk) store(ctx context.Context, j *job.Job, r *reading, t *task.Task) (job.Receipt, *job.Marker) {
-	msg := &nats.Msg{Subject: broker.RequestSubject(j.Lane, j.Task), Data: j.Raw, Header: nats.Header{broker.MsgIDHeader: {j.ID}}}
+	msg := &nats.Msg{Subject: broker.RequestSubject(j.Lane, j.Task), Data: j.Raw, Header: nats.Header{broker.MsgIDHeader: {j.ID}, broker.DeskHeader: {"1"}}}
 	if j.TraceParent != "" {
 		msg.Header.Set(broker.TraceParentHeader, j.TraceParent)
 	}
@@ -200,7 +200,7 @@ func (d *Desk) store(ctx context.Context, j *job.Job, r *reading, t *task.Task) 
 	mine := newMarker(j.ID, j, r, t)
 	held, err := d.conn.Admit(ctx, mine)
 	killpoint.Here("submit-marked")
-	if err != nil || held.RequestSeq != mine.RequestSeq || held.RequestStream != mine.RequestStream {
+	if err != nil || !isOf(held, &j.Arrival) {
 		return d.repeated(j, held, err)
 	}
 	if held.Session != "" { // for who follows it: ingest may come to it only later

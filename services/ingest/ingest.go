@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -113,15 +114,17 @@ func (in *ingest) admit(ctx context.Context, j *job.Job, r *reading, t *task.Tas
 		}
 		id = derivedID(j.Arrival.Stream, created, j.Arrival.At, j.Arrival.Sequence)
 	}
-	mine := newMarker(id, j, r, t)
-	held, err := in.conn.Admit(ctx, mine)
+	held, err := in.marked(ctx, id, &j.Arrival)
+	if held == nil && err == nil {
+		mine := newMarker(id, j, r, t)
+		if held, err = in.conn.Admit(ctx, mine); err == nil && !isOf(held, &j.Arrival) {
+			return nil, in.repeated(ctx, mine, held)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("admit %s: %w", id, err)
 	}
-	if held.RequestSeq != mine.RequestSeq || held.RequestStream != mine.RequestStream {
-		return nil, in.repeated(ctx, mine, held)
-	}
-	if j.Arrival.Deliveries > 1 {
+	if j.Arrival.Deliveries > 1 || time.Now().After(held.AnswerBy) { // fallback may have answered it
 		run, err := in.conn.ResultRun(ctx, held.Task, id)
 		if err != nil {
 			return nil, fmt.Errorf("read the result of %s: %w", id, err)
@@ -171,7 +174,7 @@ func newMarker(id string, j *job.Job, r *reading, t *task.Task) *job.Marker {
 	}
 	m.Session, m.Parent = r.request.Session, r.request.Parent
 	if len(r.request.Metadata) <= job.MaxMarkedMetadata {
-		m.Metadata = r.request.Metadata
+		m.Metadata = bytes.Clone(r.request.Metadata) // who waits for the result keeps the marker, not the body
 	}
 	m.CacheKey, m.Canned = r.shape(t)
 	if r.request.Cache == job.CacheBypass {

@@ -1,14 +1,13 @@
 package ingest
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
-
-	json "github.com/go-json-experiment/json/v1"
 
 	"spillway/pkg/fate"
 	"spillway/pkg/job"
@@ -66,7 +65,7 @@ func read(body []byte, headerID, taskName, lane string, t *task.Task) *reading {
 		}
 		return r
 	}
-	whole, err := schema.Decode(body)
+	whole, raw, err := schema.DecodeMembers(body)
 	if err != nil {
 		r.unreadable(err)
 		return r
@@ -81,11 +80,22 @@ func read(body []byte, headerID, taskName, lane string, t *task.Task) *reading {
 	}
 	r.checkFields(fields, lane, t)
 	if r.code == "" {
-		if err := json.Unmarshal(body, &r.request); err != nil {
-			r.fault(fate.InvalidRequest, "", "%s", err)
-		}
+		r.take(fields, raw)
 	}
 	return r
+}
+
+// take fills in the request from fields that were checked. What is handed on as it stands is part of the body.
+func (r *reading) take(fields map[string]any, raw map[string]json.RawMessage) {
+	text := func(name string) string {
+		s, _ := fields[name].(string)
+		return s
+	}
+	stream, _ := fields["stream"].(bool)
+	r.request = job.Request{
+		ID: text("id"), Input: raw["input"], Session: text("session"), Deadline: text("deadline"), Lane: text("lane"), Tenant: text("tenant"),
+		Stream: stream, Cache: text("cache"), Parent: text("parent"), Metadata: raw["metadata"],
+	}
 }
 
 // defaultDeadline is for requests of a task that is not known; batchDeadline is the batch lane's.

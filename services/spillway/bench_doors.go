@@ -1,9 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"spillway/pkg/bench"
@@ -83,9 +87,10 @@ func (c *benchDoorsCmd) options(g *globals) (bench.DoorOptions, error) {
 func (g *globals) printDoors(r *bench.DoorsReport) error {
 	g.printf("%s POSTs of %s KB, %s/s of %s/s, %d cores, model latency %g ms, sync %s%s\n\n",
 		thousands(r.Posts), trim(float64(r.BodyBytes)/1000), thousands(int(r.PerSecond)), thousands(int(r.Rate)), r.Cores, r.ModelMS, r.Sync, stoppedText(r.Stopped))
-	t := newTable(g.stdout, "", "p50 ms", "p99 ms", "max ms", "of bare publish")
-	t.row("202", tenth(r.Accepted.P50), tenth(r.Accepted.P99), tenth(r.Accepted.Max), fmt.Sprintf("%.1f x p50, %.1f x p99", r.RatioP50, r.RatioP99))
-	t.row("bare publish", tenth(r.Bare.P50), tenth(r.Bare.P99), tenth(r.Bare.Max), "")
+	t := newTable(g.stdout, "", "p50 ms", "p99 ms", "max ms", "the 202 is")
+	t.row("202", tenth(r.Accepted.P50), tenth(r.Accepted.P99), tenth(r.Accepted.Max), "")
+	t.row("bare publish beside the posts", tenth(r.Bare.P50), tenth(r.Bare.P99), tenth(r.Bare.Max), timesText(r.RatioP50, r.RatioP99))
+	t.row("bare publish before them, all quiet", tenth(r.Quiet.P50), tenth(r.Quiet.P99), tenth(r.Quiet.Max), timesText(r.RatioQuietP50, r.RatioQuietP99))
 	if err := t.flush(); err != nil {
 		return err
 	}
@@ -93,6 +98,7 @@ func (g *globals) printDoors(r *bench.DoorsReport) error {
 	if r.Refused > 0 {
 		g.printf("refused  %s times, and posted again; %d of them without an answer\n", thousands(r.Refused), r.Broken)
 	}
+	g.printf("CPU      %s, of %.1f s on %d cores\n", cpuText(r.CPUSeconds), r.Seconds*float64(r.Cores), r.Cores)
 	for _, m := range r.Memory {
 		g.printf("memory   door, %s: RSS %s, heap and stacks %s\n", m.At, mib(m.Resident), mib(m.Live))
 	}
@@ -107,6 +113,17 @@ func (g *globals) printDoors(r *bench.DoorsReport) error {
 		}
 	}
 	return nil
+}
+
+func timesText(p50, p99 float64) string { return fmt.Sprintf("%.1f x p50, %.1f x p99", p50, p99) }
+
+// cpuText lists who used how much, the most first.
+func cpuText(seconds map[string]float64) string {
+	names := slices.SortedFunc(maps.Keys(seconds), func(a, b string) int { return cmp.Compare(seconds[b], seconds[a]) })
+	for i, name := range names {
+		names[i] = fmt.Sprintf("%s %.1f s", name, seconds[name])
+	}
+	return strings.Join(names, ", ")
 }
 
 func stoppedText(stage string) string {

@@ -8,19 +8,28 @@ import (
 func TestBenchMeasuresADoor(t *testing.T) {
 	args := []string{"bench", "doors", "--rate=50", "--for=2s", "--model-latency=100ms"}
 	report := spillway(t, append(args, "--json")...).with(exitOK).one()
-	checks, accepted, bare := report["checks"].(map[string]any), report["accepted_ms"].(map[string]any), report["bare_publish_ms"].(map[string]any)
-	if checks["results"] != 100.0 || checks["calls"] != 100.0 || accepted["jobs"].(float64) != 100 || bare["jobs"].(float64) != 10 {
+	of := func(name string) map[string]any { return report[name].(map[string]any) }
+	checks, accepted, bare, quiet := of("checks"), of("accepted_ms"), of("bare_publish_ms"), of("quiet_publish_ms")
+	if checks["results"] != 100.0 || checks["calls"] != 100.0 || accepted["jobs"] != 100.0 || bare["jobs"] != 100.0 || quiet["jobs"] != 100.0 {
 		t.Errorf("%v", report)
 	}
 	if ratio := report["ratio_p99"].(float64); ratio != accepted["p99"].(float64)/bare["p99"].(float64) || report["posts_per_second"].(float64) > 60 {
 		t.Errorf("%v", report)
+	}
+	if ratio := report["ratio_quiet_p99"].(float64); ratio != accepted["p99"].(float64)/quiet["p99"].(float64) {
+		t.Errorf("%v", report)
+	}
+	for _, who := range []string{"door", "clients", "provider", "server and stages"} {
+		if used := of("cpu_seconds")[who].(float64); used <= 0 {
+			t.Errorf("%s used %g s", who, used)
+		}
 	}
 	for _, at := range report["door_memory"].([]any) {
 		if at.(map[string]any)["heap_and_stack_bytes"].(float64) < 1<<20 {
 			t.Errorf("%v", report["door_memory"])
 		}
 	}
-	spillway(t, append(args, "--stopped=inference")...).with(exitOK, "100 POSTs of 30 KB", "without inference", "OF BARE PUBLISH", "after inference started", "100 results; missing 0", "paid twice 0")
+	spillway(t, append(args, "--stopped=inference")...).with(exitOK, "100 POSTs of 30 KB", "without inference", "beside the posts", "before them, all quiet", "after inference started", "100 results; missing 0", "paid twice 0")
 }
 
 func TestBenchLetsClientsWaitAtADoor(t *testing.T) {

@@ -42,6 +42,9 @@ func (c *brokerCheckCmd) Run(ctx context.Context, g *globals) error {
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(ctx, brokerTimeout)
 	defer cancel()
+	if lacksJetStream(ctx, conn) {
+		return c.noJetStream()
+	}
 	topology := stage.Topology(services.Pipeline(), broker.DefaultSizing())
 	missing, err := conn.Check(ctx, topology)
 	if hasNoJetStream(err) {
@@ -61,6 +64,18 @@ func (c *brokerCheckCmd) Run(ctx context.Context, g *globals) error {
 		return exit(exitFailed, "%d of what the pipeline needs is missing: run `spillway broker init`", len(missing))
 	}
 	return nil
+}
+
+// accountPatience bounds a question that a user who may not ask it gets no answer to.
+const accountPatience = 2 * time.Second
+
+// lacksJetStream reports whether the server says at once that it has no JetStream. What is looked for by name would be
+// looked for as long as a cluster may take to come up.
+func lacksJetStream(ctx context.Context, conn *broker.Conn) bool {
+	ctx, cancel := context.WithTimeout(ctx, accountPatience)
+	defer cancel()
+	_, err := conn.JS.AccountInfo(ctx)
+	return hasNoJetStream(err)
 }
 
 // inboxes reads the state of all that exist. A consumer that nobody seems to pull is looked at twice.

@@ -91,7 +91,7 @@ func (c *brokerInitCmd) Run(ctx context.Context, g *globals) error {
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(ctx, brokerTimeout)
 	defer cancel()
-	if _, err := conn.JS.AccountInfo(ctx); hasNoJetStream(err) {
+	if lacksJetStream(ctx, conn) {
 		return c.noJetStream()
 	}
 	topology := stage.Topology(services.Pipeline(), c.sizing())

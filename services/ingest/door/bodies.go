@@ -19,18 +19,22 @@ var errFull = errors.New("too many requests are being stored")
 
 // bodies counts the bytes of requests that have arrived and are not stored yet.
 type bodies struct {
+	most, mostOfOne int // of all, and of one tenant
+
 	mu    sync.Mutex
 	all   int
 	share map[string]int // by tenant; "": where no keys are asked for
 }
 
-func newBodies() *bodies { return &bodies{share: map[string]int{}} }
+func newBodies(most, mostOfOne int) *bodies {
+	return &bodies{most: most, mostOfOne: mostOfOne, share: map[string]int{}}
+}
 
 // hold takes bytes of a tenant in; false: there is no room. Where no keys are asked for, nobody else is held off.
 func (b *bodies) hold(tenant string, bytes int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.all+bytes > maxBodies || tenant != "" && b.share[tenant]+bytes > maxShare {
+	if b.all+bytes > b.most || tenant != "" && b.share[tenant]+bytes > b.mostOfOne {
 		return false
 	}
 	b.all += bytes

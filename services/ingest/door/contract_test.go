@@ -109,3 +109,56 @@ func document(t *testing.T, url string, into any) {
 		t.Fatal(err)
 	}
 }
+
+// described is the document as it is served, as far as the tests below look at it.
+type described struct {
+	Components struct{ Headers map[string]any }
+	Paths      map[string]struct {
+		Get struct{ Responses map[string]any }
+	}
+}
+
+func TestAPageMayReadEveryHeaderThatIsDescribed(t *testing.T) {
+	t.Parallel()
+	w := newWire(t)
+	_, served := w.open(w.conn, func(d *Door) { d.o.Origins = []string{"http://localhost:8000"} })
+	var doc described
+	document(t, served.URL+"/openapi.json", &doc)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, served.URL+"/v1/jobs/nobody", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Origin", "http://localhost:8000")
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	exposed := strings.Split(answer.Header.Get("Access-Control-Expose-Headers"), ", ")
+	for name := range doc.Components.Headers {
+		if !slices.ContainsFunc(exposed, func(e string) bool { return strings.EqualFold(e, name) }) {
+			t.Errorf("a page cannot read %s, only %q", name, exposed)
+		}
+	}
+	if len(doc.Components.Headers) < 7 {
+		t.Errorf("described are %v", doc.Components.Headers)
+	}
+}
+
+// An EventSource gives up at any status but 200: what is 503 elsewhere is told in the stream, see isSentAway.
+func TestTheDocumentSaysThatStreamsOfEventsAreNever503(t *testing.T) {
+	t.Parallel()
+	w := newWire(t)
+	_, served := w.open(w.conn)
+	var doc described
+	document(t, served.URL+"/openapi.json", &doc)
+	for path, want := range map[string]bool{
+		"/v1/jobs/{id}": true, "/v1/jobs/{id}/ws": true, "/v1/sessions/{session}/ws": true,
+		"/v1/jobs/{id}/events": false, "/v1/sessions/{session}/events": false,
+	} {
+		responses := doc.Paths[path].Get.Responses
+		if _, is := responses["503"]; is != want || responses["401"] == nil {
+			t.Errorf("%s: 503 is described: %v", path, is)
+		}
+	}
+}

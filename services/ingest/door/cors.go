@@ -10,7 +10,7 @@ import (
 
 const (
 	allowedHeaders = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, Prefer, traceparent"
-	exposedHeaders = "Location, Preference-Applied, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Retry-After"
+	exposedHeaders = "Allow, Location, Preference-Applied, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset, Retry-After, WWW-Authenticate, X-Should-Retry"
 )
 
 // cors lets the pages of --cors-origin call the door from a browser, and keeps others from using one that asks

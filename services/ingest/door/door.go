@@ -50,8 +50,9 @@ type Door struct {
 	places      *places
 	bodies      *bodies
 	bodyTimeout time.Duration
-	// desks bounds how many requests are being stored.
-	desks *semaphore.Weighted
+	// desks bounds how many requests are being stored; the others wait for deskWait.
+	desks    *semaphore.Weighted
+	deskWait time.Duration
 	// contract reads the documents, when somebody asks for them first.
 	contract func() (*schemas.Contract, error)
 	// keyed: a key was made since, keys are asked for.
@@ -86,8 +87,8 @@ func New(ctx context.Context, o Options) (*Door, error) {
 		return nil, fmt.Errorf("open the door: %w", err)
 	}
 	d := &Door{
-		o: o, hub: h, rates: newRates(), places: newPlaces(o.Conn), bodies: newBodies(),
-		bodyTimeout: bodyTimeout, desks: semaphore.NewWeighted(maxDesks), log: o.Log,
+		o: o, hub: h, rates: newRates(), places: newPlaces(o.Conn), bodies: newBodies(maxBodies, maxShare),
+		bodyTimeout: bodyTimeout, desks: semaphore.NewWeighted(maxDesks), deskWait: deskWait, log: o.Log,
 		contract: sync.OnceValues(schemas.ReadContract),
 	}
 	d.staying, d.leave = context.WithCancelCause(context.WithoutCancel(ctx))

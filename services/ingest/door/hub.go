@@ -55,6 +55,7 @@ func (e event) id() string { return broker.Token(e.msg.Subject, 3) }
 const (
 	pulseEvery = 15 * time.Second
 	cutAfter   = 10 * time.Second
+	renewEvery = tokenLife / 2
 	flushFor   = 5 * time.Second
 )
 
@@ -73,7 +74,8 @@ type hub struct {
 
 	// pulseEvery is how often a client that waits is sent a sign of life. Then its result is looked for too: what
 	// is heard may have gaps. cutAfter is how long a client may take to read what was written before it is cut.
-	pulseEvery, cutAfter time.Duration
+	// renewEvery is how often one that came with a token is told addresses with fresh ones.
+	pulseEvery, cutAfter, renewEvery time.Duration
 
 	last   *lastHeard
 	recent *recent
@@ -90,7 +92,7 @@ type hub struct {
 func newHub(ctx context.Context, conn *broker.Conn, metrics prometheus.Registerer, log zerolog.Logger) (*hub, error) {
 	h := &hub{
 		conn: conn, log: log, filled: make(chan struct{}), last: newLastHeard(), recent: newRecent(),
-		reads: make(chan struct{}, readsAtOnce), pulseEvery: pulseEvery, cutAfter: cutAfter, jobs: map[string]*listener{}, sessions: map[session]*listener{}, dropped: map[*nats.Subscription]int{},
+		reads: make(chan struct{}, readsAtOnce), pulseEvery: pulseEvery, cutAfter: cutAfter, renewEvery: renewEvery, jobs: map[string]*listener{}, sessions: map[session]*listener{}, dropped: map[*nats.Subscription]int{},
 	}
 	for _, s := range sources() {
 		sub, err := conn.NC.Subscribe(s.subject, func(m *nats.Msg) { h.hear(event{s.kind, m}) })

@@ -95,7 +95,7 @@ func crowded() *Problem {
 
 // desk waits for a free one.
 func (d *Door) desk(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, deskWait)
+	ctx, cancel := context.WithTimeout(ctx, d.deskWait)
 	defer cancel()
 	return d.desks.Acquire(ctx, 1) == nil
 }

@@ -37,7 +37,7 @@ func (d *Door) entering(w http.ResponseWriter, r *http.Request) (*caller, *Probl
 }
 
 // isStillWelcome reports whether a caller whose stream has been open for a while may still read. That a token
-// has expired meanwhile ends no stream; that its key was revoked does.
+// has expired meanwhile ends no stream, see pulse; that its key was revoked does.
 func (d *Door) isStillWelcome(c *caller) bool {
 	id := ""
 	switch {

@@ -55,6 +55,8 @@ type stream struct {
 	// safe, in a session, is the moment up to which all that was heard has been told; zero: none.
 	safe    time.Time
 	session bool
+	// fresh is when the client was told addresses.
+	fresh time.Time
 }
 
 func (s *stream) tell(event, id string, data []byte) error { return s.out.tell(event, id, data) }
@@ -77,7 +79,7 @@ func (s *stream) job(ctx context.Context, k *known, had string) error {
 	if runHad(had) > 0 {
 		c.told = place{}
 	}
-	if err := s.tellJSON(tellsState, "", s.state(ctx, k)); err != nil {
+	if err := s.tellState(s.state(ctx, k)); err != nil {
 		return err
 	}
 	if k.marker == nil {
@@ -96,7 +98,8 @@ func (s *stream) job(ctx context.Context, k *known, had string) error {
 			}
 			return false, nil
 		},
-		look: func(all bool) (bool, error) { return s.lookAgain(ctx, c, all) },
+		look:  func(all bool) (bool, error) { return s.lookAgain(ctx, c, all) },
+		renew: func() error { return s.tellState(s.state(ctx, k)) },
 	}
 	return s.follow(ctx, f)
 }
@@ -106,12 +109,15 @@ type follower struct {
 	hear func([]event) (bool, error)
 	// look reads the results that may have been missed; all: and the drafts.
 	look func(all bool) (bool, error)
+	// renew tells the state, with addresses whose tokens are fresh.
+	renew func() error
 }
 
 // follow passes on what comes until it is told to end.
 func (s *stream) follow(ctx context.Context, f follower) error {
 	tick := time.NewTicker(s.d.hub.pulseEvery)
 	defer tick.Stop()
+	s.fresh = time.Now()
 	for anew := time.Now(); ; {
 		var done bool
 		var err error
@@ -127,7 +133,7 @@ func (s *stream) follow(ctx context.Context, f follower) error {
 				done, err = f.look(true)
 			}
 		case <-tick.C:
-			if err := s.pulse(); err != nil {
+			if err := s.pulse(f); err != nil {
 				return err
 			}
 			done, err = f.look(false)
@@ -154,10 +160,17 @@ func (s *stream) rest(ctx context.Context, last time.Time) time.Time {
 	return time.Now()
 }
 
-// pulse shows that the door is there, and looks whether the client may still be.
-func (s *stream) pulse() error {
+// pulse shows that the door is there, and looks whether the client may still be. One that came with a token has fresh ones
+// at all times: the stream outlives the token, and who loses it then comes back with another.
+func (s *stream) pulse(f follower) error {
 	if !s.d.isStillWelcome(s.caller) {
 		return errUnwelcome
+	}
+	if s.caller.grant != nil && time.Since(s.fresh) >= s.d.hub.renewEvery {
+		s.fresh = time.Now()
+		if err := f.renew(); err != nil {
+			return err
+		}
 	}
 	return s.out.pulse()
 }
@@ -235,12 +248,13 @@ func (s *stream) lookAgain(ctx context.Context, c *course, all bool) (done bool,
 	return false, nil
 }
 
-func (s *stream) tellJSON(event, id string, v any) error {
-	body, err := json.Marshal(v)
+// tellState tells where a job, or the jobs of a session, are, with addresses whose tokens are fresh.
+func (s *stream) tellState(state any) error {
+	body, err := json.Marshal(state)
 	if err != nil {
 		return err
 	}
-	return s.tell(event, id, body)
+	return s.tell(tellsState, "", body)
 }
 
 // identity is the id and the task of what is known.

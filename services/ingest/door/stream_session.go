@@ -91,6 +91,10 @@ func (s *stream) jobs(ctx context.Context, of session, had string) error {
 			}
 			return false, nil
 		},
+		renew: func() error {
+			state, _ := s.states(ctx, of)
+			return s.tellState(state)
+		},
 	}
 	return s.follow(ctx, f)
 }
@@ -99,6 +103,21 @@ func (s *stream) jobs(ctx context.Context, of session, had string) error {
 // drafts of the others.
 func (s *stream) recall(ctx context.Context, of session, had string, all courses) error {
 	s.d.hub.untilFilled(ctx)
+	state, found := s.states(ctx, of)
+	if err := s.tellState(state); err != nil {
+		return err
+	}
+	last := lastHad(had)
+	for _, k := range found {
+		if err := s.recallOne(ctx, all.of(k.identity()), k, last); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// states are those of the jobs of late, with what is known of each.
+func (s *stream) states(ctx context.Context, of session) (SessionState, []*known) {
 	state := SessionState{Session: of.name, Jobs: []any{}}
 	var found []*known
 	room := recallBytes
@@ -116,16 +135,7 @@ func (s *stream) recall(ctx context.Context, of session, had string, all courses
 		state.Jobs = append(state.Jobs, s.state(ctx, k))
 		found = append(found, k)
 	}
-	if err := s.tellJSON(tellsState, "", state); err != nil {
-		return err
-	}
-	last := lastHad(had)
-	for _, k := range found {
-		if err := s.recallOne(ctx, all.of(k.identity()), k, last); err != nil {
-			return err
-		}
-	}
-	return nil
+	return state, found
 }
 
 // recallOne goes on with a job where the client was last.

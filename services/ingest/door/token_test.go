@@ -114,3 +114,39 @@ func TestAStateRenewsTheTokenOfWhoHoldsOneUpToTheDeadline(t *testing.T) {
 		}
 	}
 }
+
+// A stream outlives its token. Who loses it then has been told an address with another.
+func TestAClientThatCameWithATokenHasAFreshOneAtAllTimes(t *testing.T) {
+	t.Parallel()
+	w := newWire(t)
+	ring, token := w.guards()
+	_, served := w.open(w.conn, often, func(d *Door) { d.o.Keys, d.hub.renewEvery = ring, 50*time.Millisecond })
+	w.admit("a", "acme", "s")
+	ends := time.Now().Add(3 * time.Second)
+	short := token(apikey.Grant{Job: "a"}, time.Until(ends)-apikey.Skew)
+	job, session := read(t, served.URL+"/v1/jobs/a/events?token="+short, ""), read(t, served.URL+"/v1/sessions/s/events?token="+token(apikey.Grant{Session: "s"}, time.Minute), "")
+	socket := dial(t, served.URL+"/v1/jobs/a/ws?token="+short)
+	// Of the addresses that are told, the last one counts: those of the second state and later are renewed.
+	var last Addresses
+	for range 3 {
+		e := job.next()
+		if e.Type != "state" || json.Unmarshal([]byte(e.Data), &last) != nil {
+			t.Fatalf("told %+v", e)
+		}
+		if all := session.next(); all.Type != "state" {
+			t.Fatalf("of the session is told %+v", all)
+		}
+		if m, _ := hear(t, socket); m.Event != "state" {
+			t.Fatalf("the socket is told %+v", m)
+		}
+	}
+	if left := time.Until(granted(t, ring, last.EventsURL).Until); left < 14*time.Minute {
+		t.Errorf("the token that was told last is good for %s", left)
+	}
+	brokertest.Eventually(t, 30*time.Second, "the first token has expired", func() bool {
+		return read(t, served.URL+"/v1/jobs/a/events?token="+short, "").status == http.StatusUnauthorized
+	})
+	if c := read(t, last.EventsURL, ""); c.status != http.StatusOK || c.next().Type != "state" {
+		t.Errorf("by the address that was told last: %d", c.status)
+	}
+}
