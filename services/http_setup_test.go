@@ -131,6 +131,7 @@ type said struct {
 	Since  time.Time `json:"since"`
 	Why    *struct {
 		Code     string    `json:"code"`
+		Message  string    `json:"message"`
 		Cause    string    `json:"cause"`
 		Model    string    `json:"model"`
 		Until    time.Time `json:"until"`

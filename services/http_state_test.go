@@ -47,6 +47,19 @@ func TestAPollTellsRequestsThatAreHeldBackFromThoseThatNobodyTakes(t *testing.T)
 	})
 }
 
+func TestAPollSaysWhichRequestOfItsSessionAJobWaitsFor(t *testing.T) {
+	t.Parallel()
+	r := setupWith(t, brokertest.Server(t).URL(), 1, sessionFiles)
+	r.first.SetFaults(fakellm.Fault{Kind: "hang_headers", Match: "first"})
+	r.run()
+	f := r.front()
+	first := f.accepted("talk", "first", `,"deadline":"5m","session":"s"`)
+	s := f.reaches(f.accepted("talk", "second", `,"deadline":"5m","session":"s"`), "delayed", "context-builder", "session")
+	if s.Why.Message != "waits for "+first+" of its session" || s.Why.Until.IsZero() || s.Why.Cause != "" {
+		t.Errorf("%+v", s.Why)
+	}
+}
+
 // A process that heard nothing of the job asks the stages.
 func TestADoorThatWasNotThereFindsTheJobByAsking(t *testing.T) {
 	t.Parallel()

@@ -3,6 +3,7 @@ package services_test
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -126,6 +127,28 @@ func TestARequestOfASessionIsNotedWithItBeforeItGoesOn(t *testing.T) {
 	stored, err := r.conn.Last(t.Context(), "KV_llm_sessions", "$KV.llm_sessions."+session.KeyOf("acme", "talk", "s"))
 	if err != nil || stored.Header["Nats-TTL"][0] != "172800" {
 		t.Errorf("kept for %v seconds, want the task's 48 h, %v", stored.Header["Nats-TTL"], err)
+	}
+}
+
+func TestASessionWhoseRecordCanNotBeReadHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	r := setupWith(t, brokertest.Server(t).URL(), 1, sessionFiles)
+	r.run()
+	for name, record := range map[string]string{"broken": `{"v":`, "later": `{"v":99}`} {
+		key := session.KeyOf("acme", "talk", name)
+		if _, err := r.conn.Swap(t.Context(), broker.SessionsBucket, key, []byte(record), 0); err != nil {
+			t.Fatal(err)
+		}
+		result := r.result(r.publish(job.Interactive, "talk", "", say("acme", name, "hello")), 1)
+		isTold := slices.ContainsFunc(result.History, func(e job.Event) bool {
+			return e.Kind == job.KindContext && strings.Contains(e.Detail, "can not be read, nothing is remembered")
+		})
+		if result.Status != job.Succeeded || result.Session != name || !isTold {
+			t.Errorf("%s: %s, %+v", name, result.Status, result.History)
+		}
+		if kept, err := r.conn.Record(t.Context(), broker.SessionsBucket, key); err != nil || string(kept.Data) != record {
+			t.Errorf("%s: the record is %s now, %v", name, kept.Data, err)
+		}
 	}
 }
 

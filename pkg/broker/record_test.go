@@ -1,7 +1,10 @@
 package broker_test
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -76,4 +79,36 @@ func TestARecordIsChangedByWhoeverNamesItsRevision(t *testing.T) {
 		}
 		return true
 	})
+}
+
+func TestAFullBucketOfSessionsForgetsWhoWasSilentLongest(t *testing.T) {
+	t.Parallel()
+	conn := brokertest.Connect(t, brokertest.Server(t).URL())
+	sizing := broker.DefaultSizing()
+	sizing.SessionBytes = 1 << 20
+	brokertest.Ensure(t, conn, broker.NewTopology(nil, nil, sizing))
+	record := bytes.Repeat([]byte("x"), 200<<10)
+	first, err := conn.SwapFor(t.Context(), broker.SessionsBucket, "0", record, 0, time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := 1; n < 9; n++ {
+		if _, err := conn.SwapFor(t.Context(), broker.SessionsBucket, fmt.Sprint(n), record, 0, time.Hour); err != nil {
+			t.Fatalf("record %d: %v", n, err)
+		}
+		if n == 4 { // it speaks again
+			if _, err := conn.SwapFor(t.Context(), broker.SessionsBucket, "0", record, first, time.Hour); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	kv, err := conn.JS.KeyValue(t.Context(), broker.SessionsBucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := kv.Keys(t.Context())
+	slices.Sort(keys)
+	if err != nil || !slices.Equal(keys, []string{"0", "5", "6", "7", "8"}) {
+		t.Errorf("kept are %v, %v", keys, err)
+	}
 }

@@ -46,8 +46,7 @@ type Sizing struct {
 	// MarkerBytes bounds the markers, about 600 bytes each. It must hold those of the longest deadline, a
 	// day: an id whose marker is gone is admitted again, and its deadline is no longer watched.
 	MarkerBytes int64
-	// SessionBytes bounds what is remembered of sessions, at most 512 KiB each. When it is reached no session is
-	// written any more, so it holds all that are not over.
+	// SessionBytes bounds what is remembered of sessions, at most 512 KiB each; those who were silent longest go first.
 	SessionBytes int64
 	// ResultAge and DeadAge are how long results and dead letters are kept.
 	ResultAge, DeadAge time.Duration
@@ -120,7 +119,6 @@ func NewTopology(stages []string, sources []Source, s Sizing) Topology {
 		{Bucket: BreakersBucket, Replicas: s.Replicas, MaxBytes: gib / 64},
 		{Bucket: LimitsBucket, Replicas: s.Replicas, MaxBytes: gib / 64},
 		{Bucket: KeysBucket, Replicas: s.Replicas, MaxBytes: gib / 64},
-		{Bucket: SessionsBucket, TTL: MaxSessionAge, LimitMarkerTTL: sessionMarkerAge, Replicas: s.Replicas, MaxBytes: s.SessionBytes},
 	}
 	return t
 }
@@ -165,6 +163,7 @@ func fixedStreams(s Sizing) []jetstream.StreamConfig {
 		cache(s),
 		deltas(s),
 		contexts(s),
+		sessions(s),
 	}
 }
 
@@ -206,6 +205,15 @@ func deltas(s Sizing) jetstream.StreamConfig {
 		Name: DeltasStream, Subjects: []string{AllDeltas}, Retention: jetstream.LimitsPolicy, Discard: jetstream.DiscardOld,
 		MaxBytes: s.DeltaBytes, MaxAge: deltaAge, AllowDirect: true, Replicas: s.Replicas, Storage: jetstream.MemoryStorage, NoAck: true,
 	}
+}
+
+// sessions is a key-value bucket that forgets those who were silent longest when it is full; one that nats.go makes
+// refuses every write then, and no session would remember any more.
+func sessions(s Sizing) jetstream.StreamConfig {
+	c := kept(RecordStream(SessionsBucket), s.Replicas, s.SessionBytes, MaxSessionAge, recordSubject(SessionsBucket, ">"))
+	c.AllowRollup, c.DenyDelete = true, true
+	c.AllowMsgTTL, c.SubjectDeleteMarkerTTL = true, sessionMarkerAge
+	return c
 }
 
 // contexts holds what models were shown, for who asks soon: in memory and unacknowledged, like the drafts.

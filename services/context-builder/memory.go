@@ -35,6 +35,11 @@ func (h *Handler) recall(ctx context.Context, b *build) error {
 		verdict = nil
 		return write, err
 	})
+	if errors.Is(err, broker.ErrUnreadable) {
+		h.log.Error().Err(err).Str("job", j.ID).Str("task", j.Task).Str("session", j.Session).Msg("the session's record can not be read")
+		b.note("the session's record can not be read, nothing is remembered")
+		return b.compose()
+	}
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,10 @@ func (d *Door) explain(ctx context.Context, s *State, m *job.Marker, p stage.Pro
 	case fate.Retry.String():
 		if time.Now().Before(p.NotBefore) {
 			s.Status, s.PollAfterMS = Delayed, pollUntil(p.NotBefore)
+			if p.Code == "" {
+				s.Why = &Why{Code: WaitsForSession, Until: p.NotBefore, Message: p.Message}
+				return
+			}
 			s.Why = &Why{
 				Code: WaitsForRetry, Cause: p.Code, Model: p.Model, Until: p.NotBefore,
 				Message: "the last try failed, the next one begins " + moment(p.NotBefore),

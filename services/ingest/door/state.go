@@ -70,6 +70,7 @@ const (
 	WaitsForBreaker  Reason = "breaker_open" // the circuit breaker of the model or its provider is open
 	WaitsForLimit    Reason = "limit"        // the model's limits are used up, or the provider asked to be left alone
 	WaitsForRetry    Reason = "retry"        // the last try failed, the next one is due at a moment
+	WaitsForSession  Reason = "session"      // an earlier request of its session has no result yet
 	WaitsForItsEnd   Reason = "cancelled"    // the cancelled result is being written
 	WaitsPastTheTime Reason = "late"         // the deadline has passed, and whoever answers then does not
 )
