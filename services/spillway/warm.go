@@ -129,8 +129,8 @@ func (w *warming) announce(from string) {
 	if w.t.Cache.Serve == task.ServeFallback {
 		w.g.note("cache.serve is fallback: every input costs a call, each time; with `cache: {serve: fresh}` kept answers are served in place of a call")
 	}
-	if w.t.Context.Session != "none" {
-		w.g.note("requests with a session do not find these answers")
+	if w.t.Context.Session != task.SessionNone {
+		w.g.note("a request with a session finds them only while nothing is remembered of it")
 	}
 }
 
