@@ -57,8 +57,11 @@ func (b *build) responseFormat() (int, error) {
 	if !sendsSchema(b.task, b.model) {
 		return 0, nil
 	}
-	schema, err := b.content(string(b.task.OutputSchema.Source()))
-	return schema.tokens, err
+	n, err := b.counter.CountFormat(b.encoding, b.task.Name, string(b.task.OutputSchema.Source()))
+	if err != nil {
+		return 0, uncounted(b.encoding, err)
+	}
+	return n, nil
 }
 
 // sendsSchema reports whether inference sends the output schema as the response format: the provider then

@@ -107,7 +107,7 @@ func TestWhatIsKeptIsMaximalWholeAndCountedToTheToken(t *testing.T) {
 				t.Fatal(err)
 			}
 			if model == "strict" {
-				schema, err := counter.Count(m.Encoding, schemaText)
+				schema, err := counter.CountFormat(m.Encoding, "sample", schemaText)
 				if err != nil {
 					t.Fatal(err)
 				}
