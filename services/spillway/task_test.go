@@ -16,7 +16,7 @@ func TestTasksAreListed(t *testing.T) {
 	for _, line := range spillway(t, "task", "ls", "--schemas="+dir, "--json").with(exitOK).lines() {
 		got[line["name"]] = line
 	}
-	if len(got) != 3 || got["bare"]["model"] != "small" || len(got["bare"]["ladder"].([]any)) != 0 || len(got["bare"]["version"].(string)) != 8 {
+	if len(got) != 4 || got["bare"]["model"] != "small" || len(got["bare"]["ladder"].([]any)) != 0 || len(got["bare"]["version"].(string)) != 8 {
 		t.Errorf("%v", got)
 	}
 	warm := freshFolder(t)
@@ -68,7 +68,7 @@ func TestATaskIsShownWithItsDefaultsResolved(t *testing.T) {
 
 func TestTaskFilesAreChecked(t *testing.T) {
 	t.Run("the built-in ones have no faults", func(t *testing.T) {
-		spillway(t, "task", "check").with(exitOK, "2 tasks, ", "no faults")
+		spillway(t, "task", "check").with(exitOK, "3 tasks, ", "no faults")
 	})
 	t.Run("every fault of the folder is printed with its line", func(t *testing.T) {
 		dir := folder(t)
@@ -90,7 +90,7 @@ func TestTaskFilesAreChecked(t *testing.T) {
 			return "input: {text: a}\nanswer: {content: " + string(answer) + "}\nexpect: {verdict: valid, output: {says: " + says + "}}\n"
 		}
 		write(t, filepath.Join(dir, "tasks", "bare", "cases", "good.yaml"), kase("well"))
-		spillway(t, "task", "check", "--schemas="+dir).with(exitOK, "3 tasks", "no faults")
+		spillway(t, "task", "check", "--schemas="+dir).with(exitOK, "4 tasks", "no faults")
 		write(t, filepath.Join(dir, "tasks", "bare", "cases", "long.yaml"), kase("much-too-long"))
 		spillway(t, "task", "check", "--schemas="+dir).with(exitFailed, "tasks/bare/cases/long.yaml: ", "breaks the rule short: say less", "1 fault in").without("good.yaml")
 	})
