@@ -161,6 +161,9 @@ func DeltaSubject(task, id string) string { return deltasStart + task + "." + id
 // ContextSubject holds what a model was shown of a request.
 func ContextSubject(task, id string) string { return "llm.context." + task + "." + id }
 
+// AnyContext matches what a model was shown of an id, whatever its task.
+func AnyContext(id string) string { return ContextSubject("*", id) }
+
 // ProgressSubject carries an event a hop, to whoever listens.
 func ProgressSubject(task, id string) string { return "llm.progress." + task + "." + id }
 

@@ -30,6 +30,7 @@ type cli struct {
 	Dead    deadCmd    `cmd:"" group:"Operation" help:"List, show, replay and remove dead letters."`
 	Cache   cacheCmd   `cmd:"" group:"Operation" help:"List, show and remove cached answers."`
 	Session sessionCmd `cmd:"" group:"Operation" help:"List and show what is remembered of sessions, correct their state, forget them."`
+	Context contextCmd `cmd:"" group:"Operation" help:"Show what a model saw of a request, and what was left out."`
 	Breaker breakerCmd `cmd:"" group:"Operation" help:"List the circuit breakers of models, open and close them by hand."`
 	Key     keyCmd     `cmd:"" group:"Operation" help:"Make, list and revoke the API keys of the HTTP doors."`
 	Task    taskCmd    `cmd:"" group:"Operation" help:"List, show and check tasks; fill the cache with answers before somebody asks."`
