@@ -42,6 +42,12 @@
 // of its own, and when it is told what is wrong it says what satisfies the schema. What came of an answer is
 // compared with what a person took it to mean. Live asks real models, of whom nobody knows what they meant.
 //
+// # A long conversation
+//
+// Context sends one request after the other in one session. The provider counts what it received with the
+// vocabulary's own library, each text as a whole, and shares no code with what counts in the pipeline. What the whole
+// history would have taken is counted the same way, of all that was said. Draw makes a picture of both.
+//
 // # What shares this process
 //
 // On an embedded server everything shares this process: the CPU time and the memory are those of server,

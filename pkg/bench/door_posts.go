@@ -179,7 +179,7 @@ func (p *poster) knock(ctx context.Context, method, path string, body []byte) (s
 
 // wide sums up durations, which it sorts.
 func wide(measured []time.Duration) WideSpread {
-	s := WideSpread{Spread: spread(measured)}
+	s := WideSpread{Spread: SpreadOf(measured)}
 	if len(measured) > 0 {
 		s.Max = milliseconds(slices.Max(measured))
 	}

@@ -68,7 +68,7 @@ func (b *bench) alone(ctx context.Context, url string, r *FloodReport) error {
 		if err != nil {
 			return err
 		}
-		r.Alone = spread(taken)
+		r.Alone = SpreadOf(taken)
 		b.addFlood(r, w, checks, b.warm)
 		return nil
 	})
@@ -196,7 +196,7 @@ func (f *flood) during(ctx context.Context, r *FloodReport, interactive *way, fi
 	took, answered := time.Since(began), f.ear.done()-before
 	f.b.addFlood(r, f.w, checks, first)
 	return FloodRound{
-		Latency: spread(taken), BatchAnswered: answered, BatchPerSecond: float64(answered) / took.Seconds(),
+		Latency: SpreadOf(taken), BatchAnswered: answered, BatchPerSecond: float64(answered) / took.Seconds(),
 		BatchWaiting: f.b.Jobs - f.ear.done(),
 	}, nil
 }

@@ -70,7 +70,7 @@ func (b *bench) relayLatency(ctx context.Context, url string, w *workload, first
 	if err != nil {
 		return err
 	}
-	s := spread(added)
+	s := SpreadOf(added)
 	b.report.RelayLatency = &s
 	return nil
 }
@@ -124,7 +124,7 @@ func (b *bench) pipelineLatency(ctx context.Context, url string) error {
 		if err != nil {
 			return err
 		}
-		s := spread(added)
+		s := SpreadOf(added)
 		b.report.PipelineLatency = &s
 		b.count(w, checks, b.warm, calls)
 		b.add(checks)
@@ -210,7 +210,7 @@ func (b *bench) runningPipeline(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s := spread(added)
+	s := SpreadOf(added)
 	b.report.PipelineLatency = &s
 	checks.PaidTwice = max(checks.Calls-checks.Jobs, 0)
 	b.add(checks)

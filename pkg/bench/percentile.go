@@ -16,8 +16,8 @@ func percentile(sorted []time.Duration, p float64) time.Duration {
 	return sorted[min(max(rank, 1), len(sorted))-1]
 }
 
-// spread sums up durations, which it sorts.
-func spread(measured []time.Duration) Spread {
+// SpreadOf sums up durations, which it sorts.
+func SpreadOf(measured []time.Duration) Spread {
 	slices.Sort(measured)
 	return Spread{
 		Jobs: len(measured),

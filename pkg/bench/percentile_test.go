@@ -42,7 +42,7 @@ func TestNoValuesHaveNoPercentile(t *testing.T) {
 
 func TestASpreadIsToldInMilliseconds(t *testing.T) {
 	t.Parallel()
-	got := spread([]time.Duration{3 * time.Millisecond, 1500 * time.Microsecond, 2 * time.Millisecond})
+	got := SpreadOf([]time.Duration{3 * time.Millisecond, 1500 * time.Microsecond, 2 * time.Millisecond})
 	if want := (Spread{Jobs: 3, P50: 2, P95: 3, P99: 3}); got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

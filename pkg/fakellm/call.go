@@ -120,7 +120,7 @@ func (c *call) begin(body []byte, deployment string) *apiError {
 	rejected := c.read(body, deployment)
 	if rejected == nil {
 		c.usage = c.plan.usage(c.req.Model)
-		c.promptTokens = cmp.Or(c.usage.Input, c.req.promptTokens())
+		c.promptTokens = c.countPrompt(body)
 		c.trace = traceID(c.r.Header.Get("Traceparent"))
 		c.talk = readDialogue(c.req.Messages, c.memory, c.trace)
 	}
@@ -205,6 +205,17 @@ func (c *call) manner() func() {
 func (c *call) forget() {
 	c.req.Messages, c.req.ResponseFormat.JSONSchema.Schema = nil, nil
 	c.talk.input = ""
+}
+
+// countPrompt returns what the usage says of the prompt.
+func (c *call) countPrompt(body []byte) int {
+	switch {
+	case c.usage.Input > 0:
+		return c.usage.Input
+	case c.opts.PromptTokens != nil:
+		return c.opts.PromptTokens(body)
+	}
+	return c.req.promptTokens()
 }
 
 // answerTokens returns what the usage says of the answer.

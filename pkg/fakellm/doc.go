@@ -31,8 +31,8 @@
 // reason length. Literal answers ([Server.SetAnswer]) are never cut; {{nonce}} in one becomes the nonce.
 //
 // Usage is characters divided by four, at least 1, of all message texts and of the answer's: no tokenizer.
-// [Server.SetUsage] makes it say, and limits count, something else. One such token is one chunk of a stream,
-// unless Options.TokensPerChunk says more.
+// [Server.SetUsage] and Options.PromptTokens make it say, and limits count, something else. One such token is one
+// chunk of a stream, unless Options.TokensPerChunk says more.
 //
 // Schemas: type, enum, const, (exclusive) minimum and maximum, multipleOf, minLength, maxLength, pattern
 // (those that Go's regexp understands), format, items, prefixItems, minItems, maxItems, uniqueItems,

@@ -1,6 +1,7 @@
 package fakellm_test
 
 import (
+	"bytes"
 	"testing"
 
 	"spillway/pkg/fakellm"
@@ -28,4 +29,14 @@ func TestUsageIsWhatWasSetAndTheRestIsCounted(t *testing.T) {
 	b.Reset()
 	u = b.chat(t, ask(message(20), nil)).completion(t).Usage
 	equal(t, "after the reset", u.PromptTokens, 20)
+}
+
+func TestAPromptIsCountedByWhoWantsTo(t *testing.T) {
+	t.Parallel()
+	b := setup(t, fakellm.Options{PromptTokens: func(body []byte) int { return bytes.Count(body, []byte("word")) }})
+	u := b.chat(t, ask("word word word", nil)).completion(t).Usage
+	equal(t, "words", u.PromptTokens, 3)
+	b.SetUsage("", fakellm.Usage{Input: 8})
+	u = b.chat(t, ask("word word word", nil)).completion(t).Usage
+	equal(t, "what was set", u.PromptTokens, 8)
 }

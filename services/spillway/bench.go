@@ -16,6 +16,7 @@ import (
 type benchCmd struct {
 	Speed    benchSpeedCmd    `cmd:"" default:"withargs" help:"Throughput, latency, memory and starts; what is meant where no other is named."`
 	Doors    benchDoorsCmd    `cmd:"" help:"An HTTP door under load: the time of its 202 beside a bare publish, its memory, clients that wait there."`
+	Context  benchContextCmd  `cmd:"" help:"What a long conversation costs in tokens, beside its whole history sent each time."`
 	Validity benchValidityCmd `cmd:"" help:"How malformed answers become outputs, step by step, and at which price."`
 
 	DoorClients doorClientsCmd `cmd:"" hidden:""`
