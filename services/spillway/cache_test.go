@@ -262,6 +262,7 @@ func operated(t *testing.T, dir string) *rig {
 		t.Fatal(err)
 	}
 	opts.Host, opts.Port, opts.JetStream, opts.StoreDir, opts.NoSigs, opts.NoLog = "127.0.0.1", -1, true, t.TempDir(), true, true
+	opts.JetStreamMaxStore = 1 << 44 // no share of the disk that happens to be free
 	s, err := server.NewServer(opts)
 	if err != nil {
 		t.Fatal(err)
