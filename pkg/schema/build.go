@@ -151,7 +151,7 @@ func (p part) values(n *node) {
 	}
 	p.size("Length", &n.length)
 	if text, ok := p.raw["pattern"].(string); ok {
-		n.pattern = regexp.MustCompile(text)
+		n.pattern, _ = compile(text)
 	}
 	if name, ok := p.raw["format"].(string); ok && gojsonschema.FormatCheckers.Has(name) {
 		n.format = name

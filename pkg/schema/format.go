@@ -1,11 +1,13 @@
 package schema
 
 import (
+	"encoding/base64"
 	"net/mail"
 	"net/netip"
 	"net/url"
 	"regexp"
 	"regexp/syntax"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -42,6 +44,7 @@ var installFormats = sync.OnceFunc(func() {
 	for name, ours := range map[string]stringFormat{
 		"email": isEmail, "idn-email": isEmail, "date-time": isDateTime, "time": isTime, "duration": isDuration,
 		"uuid": isUUID, "ipv4": isIPv4, "ipv6": isIPv6, "uri": isURI, "regex": isRegex,
+		"base64": isBase64, "byte": isBase64, "base64url": isBase64URL,
 	} {
 		gojsonschema.FormatCheckers.Add(name, ours)
 	}
@@ -58,6 +61,33 @@ func isRegex(s string) bool {
 		return false
 	}
 	_, err := syntax.Parse(s, syntax.Perl)
+	return err == nil
+}
+
+// isFormat reports whether a format is checked.
+func isFormat(name string) bool {
+	installFormats()
+	return gojsonschema.FormatCheckers.Has(name)
+}
+
+// demandsNothing: the format says of a value what it is for, as pydantic's and OpenAPI's do, and any string, or number,
+// may be it.
+func demandsNothing(name string) bool {
+	return slices.Contains([]string{
+		"binary", "password", "path", "file-path", "directory-path", "json-string", "html", "markdown", "text", "textarea",
+		"int64", "float", "double", "decimal",
+	}, name)
+}
+
+// isBase64 follows RFC 4648, section 4, and takes line breaks, as in RFC 2045.
+func isBase64(s string) bool {
+	_, err := base64.StdEncoding.Strict().DecodeString(s)
+	return err == nil
+}
+
+// isBase64URL follows RFC 4648, section 5; the padding may be missing.
+func isBase64URL(s string) bool {
+	_, err := base64.RawURLEncoding.Strict().DecodeString(strings.TrimRight(s, "="))
 	return err == nil
 }
 

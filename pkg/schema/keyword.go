@@ -24,6 +24,8 @@ type keyword struct {
 	// sameValue: the sub-schemas hold for the value itself and not for a part of it, so a reference back
 	// through them never ends.
 	sameValue bool
+	// beyond: the meta-schemas up to draft 7 do not look there.
+	beyond bool
 }
 
 func checked(name string) (keyword, bool) {
@@ -53,13 +55,28 @@ func checked(name string) (keyword, bool) {
 	return keyword{}, false
 }
 
+// ofLater is a keyword that translate says with others.
+func ofLater(name string) (keyword, bool) {
+	switch name {
+	case "dependentRequired", "nullable":
+		return keyword{beyond: true}, true
+	case "prefixItems":
+		return keyword{applies: many, beyond: true}, true
+	case "dependentSchemas":
+		return keyword{applies: members, sameValue: true, beyond: true}, true
+	case "unevaluatedProperties", "unevaluatedItems":
+		return keyword{applies: one, beyond: true}, true
+	}
+	return keyword{}, false
+}
+
 // checkedKeywords are those that a misspelt one may mean.
 func checkedKeywords() []string {
 	return []string{
 		"type", "enum", "required", "multipleOf", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
 		"minLength", "maxLength", "pattern", "format", "minItems", "maxItems", "uniqueItems", "minProperties", "maxProperties",
 		"const", "additionalProperties", "additionalItems", "propertyNames", "contains", "properties", "patternProperties",
-		"items", "allOf", "anyOf", "oneOf", "dependencies",
+		"items", "allOf", "anyOf", "oneOf", "dependencies", "prefixItems", "dependentRequired", "dependentSchemas",
 	}
 }
 
@@ -76,13 +93,22 @@ func isAnnotation(name string) bool {
 func remedy(name string) (string, bool) {
 	switch name {
 	case "prefixItems":
-		return `declare "$schema": "http://json-schema.org/draft-07/schema#" and write items as an array of schemas (and additionalItems for the rest)`, true
+		return `declare "$schema": "https://json-schema.org/draft/2020-12/schema", or write items as an array of schemas (and additionalItems for the rest)`, true
 	case "unevaluatedProperties":
 		return "name all properties in one place and write additionalProperties: false there", true
 	case "unevaluatedItems":
-		return `write items as an array of schemas and additionalItems: false, with "$schema": "http://json-schema.org/draft-07/schema#"`, true
+		return "write prefixItems and items: false", true
 	case "dependentRequired", "dependentSchemas":
 		return "write dependencies", true
+	case "extends":
+		return "write allOf", true
+	case "disallow":
+		return "write not", true
+	case "divisibleBy":
+		return "write multipleOf", true
+	case "formatMinimum", "formatMaximum", "formatExclusiveMinimum", "formatExclusiveMaximum", "propertyDependencies",
+		"patternRequired", "deepRequired", "deepProperties", "uniqueItemProperties", "instanceof", "typeof", "regexp", "transform":
+		return "remove it, or check it by a rule in task.yaml", true
 	case "minContains", "maxContains":
 		return "remove it: contains alone means at least one; or check it by a rule in task.yaml", true
 	case "$dynamicRef", "$recursiveRef":

@@ -16,8 +16,33 @@ import (
 type dialect struct {
 	name  string
 	draft gojsonschema.Draft
-	// later: 2019-09 and 2020-12, compiled as draft 7, which is right for the keywords that they share.
+	// later: 2019-09 and 2020-12, compiled as draft 7 when they are translated.
 	later bool
+	// declared: a document without $schema may have the keywords of any draft that are at odds with no other's.
+	declared bool
+}
+
+// isOpen: keywords of later drafts than 7 are known.
+func (d dialect) isOpen() bool { return d.later || !d.declared }
+
+// has reports whether a keyword of a later draft than 7 is one of the dialect.
+func (d dialect) has(name string) bool {
+	switch name {
+	case "prefixItems":
+		return d.name == "2020-12" || !d.declared
+	case "dependentRequired", "dependentSchemas", "unevaluatedProperties", "unevaluatedItems":
+		return d.isOpen()
+	case "nullable":
+		return !d.declared
+	}
+	return false
+}
+
+func (d dialect) idWord() string {
+	if d.draft == gojsonschema.Draft4 {
+		return "id"
+	}
+	return "$id"
 }
 
 var dialectURL = regexp.MustCompile(`^https?://json-schema\.org/(?:draft/)?(draft-0[467]|2019-09|2020-12)/schema#?$`)
@@ -33,7 +58,7 @@ func dialectOf(document any) (dialect, error) {
 	if match == nil {
 		return dialect{}, &CompileError{"/$schema", fmt.Sprintf("the dialect %s is not known: declare http://json-schema.org/draft-07/schema#, or draft-04, draft-06, 2019-09, 2020-12", Render(declared))}
 	}
-	d := dialect{name: match[1], draft: gojsonschema.Draft7}
+	d := dialect{name: match[1], draft: gojsonschema.Draft7, declared: true}
 	switch match[1] {
 	case "draft-04":
 		d.draft = gojsonschema.Draft4
@@ -50,10 +75,11 @@ type linter struct {
 	document any
 	dialect  dialect
 	faults   []error
-	// seen are the pointers of the sub-schemas; anchors those that a local id names; defs those in $defs.
+	// seen are the pointers of the sub-schemas; anchors those that a local id names; beyond those in places where the
+	// meta-schemas up to draft 7 do not look.
 	seen    map[string]bool
 	anchors map[string]string
-	defs    []string
+	beyond  []string
 	// refs are the places of references; same maps a sub-schema to those that hold for the same value.
 	refs []reference
 	same map[string][]string
@@ -61,11 +87,11 @@ type linter struct {
 
 type reference struct{ from, to string }
 
-// lint refuses what would be loaded from elsewhere, be ignored in silence, or never end. anchors are the pointers that
-// local ids name. The error joins all faults.
-func lint(document any) (d dialect, anchors map[string]string, err error) {
-	if d, err = dialectOf(document); err != nil {
-		return d, nil, err
+// lint refuses what would be loaded from elsewhere, be ignored in silence, or never end. The error joins all faults.
+func lint(document any) (*linter, error) {
+	d, err := dialectOf(document)
+	if err != nil {
+		return nil, err
 	}
 	l := &linter{document: document, dialect: d, seen: map[string]bool{}, anchors: map[string]string{}, same: map[string][]string{}}
 	l.schema("", document)
@@ -77,7 +103,7 @@ func lint(document any) (d dialect, anchors map[string]string, err error) {
 		l.faults = l.meta()
 	}
 	slices.SortStableFunc(l.faults, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
-	return d, l.anchors, errors.Join(l.faults...)
+	return l, errors.Join(l.faults...)
 }
 
 func (l *linter) fault(pointer, format string, args ...any) {
@@ -105,34 +131,105 @@ func (l *linter) schema(pointer string, node any) {
 func (l *linter) keyword(pointer, name string, value any, siblings map[string]any) {
 	at := AppendPointer(pointer, name)
 	word, known := checked(name)
-	if instead, ok := remedy(name); ok {
-		l.fault(at, "%s is not checked: %s", name, instead)
-		return
-	}
+	later, isLater := ofLater(name)
 	switch {
+	case isLater && l.dialect.has(name):
+		l.later(pointer, at, name, value, siblings)
+		l.children(pointer, at, name, later, value)
 	case known && word.since > l.dialect.draft:
 		l.fault(at, `%s is not checked in %s: declare "$schema": "http://json-schema.org/draft-07/schema#"`, name, l.dialect.name)
-	case known && siblings["$ref"] != nil:
-		l.fault(at, `%s is not checked beside $ref: write "allOf": [{"$ref": …}] instead of $ref`, name)
+	case known && siblings["$ref"] != nil && !l.dialect.isOpen():
+		l.fault(at, `%s is not checked beside $ref in %s: write "allOf": [{"$ref": …}] instead of $ref`, name, l.dialect.name)
 	case known:
-		l.value(at, name, value)
+		l.value(at, name, value, siblings)
 		l.children(pointer, at, name, word, value)
 	case name == "$ref":
 		l.ref(pointer, at, value)
-	case name == "$id" || name == "id":
+	case name == l.dialect.idWord():
 		l.id(pointer, at, value)
 	case name == "definitions" || name == "$defs":
-		l.children(pointer, at, name, keyword{applies: members}, value)
-	case !isAnnotation(name) && !strings.HasPrefix(strings.ToLower(name), "x-"):
-		if meant := Nearest(name, checkedKeywords()); meant != "" && len(name) > 3 {
-			l.fault(at, "%s is not a keyword: did you mean %s?", name, meant)
+		l.children(pointer, at, name, keyword{applies: members, beyond: name == "$defs"}, value)
+	case name == "nullable" && value == false, isAnnotation(name), strings.HasPrefix(strings.ToLower(name), "x-"):
+	default:
+		l.unknown(at, name)
+	}
+}
+
+// unknown refuses a keyword that demands something of a value, as far as its name tells.
+func (l *linter) unknown(at, name string) {
+	if instead, ok := remedy(name); ok {
+		l.fault(at, "%s is not checked: %s", name, instead)
+	} else if meant := Nearest(name, checkedKeywords()); meant != "" && len(name) > 3 {
+		l.fault(at, "%s is not a keyword: did you mean %s?", name, meant)
+	}
+}
+
+// later refuses what of the keywords of later drafts has no translation.
+func (l *linter) later(pointer, at, name string, value any, siblings map[string]any) {
+	_, isList := siblings["items"].([]any)
+	switch name {
+	case "prefixItems":
+		if list, ok := value.([]any); !ok || len(list) == 0 {
+			l.fault(at, "must be an array of at least one schema, not %s", Render(value))
+		}
+		if isList || siblings["additionalItems"] != nil {
+			l.fault(at, "prefixItems is not checked beside an array of items or additionalItems: items is the schema of the items that follow")
+		}
+	case "dependentRequired":
+		dependents, ok := value.(map[string]any)
+		for _, names := range dependents {
+			ok = ok && isTexts(names)
+		}
+		if !ok {
+			l.fault(at, "must be an object of arrays of names, not %s", Render(value))
+		}
+	case "nullable":
+		instead, _ := remedy(name)
+		_, isBool := value.(bool)
+		choices, listed := siblings["enum"].([]any)
+		_, fixed := siblings["const"]
+		if value != false && (!isBool || siblings["type"] == nil || fixed || listed && !slices.Contains(choices, nil)) {
+			l.fault(at, "nullable is not checked without a type, beside const, or beside an enum without null: %s", instead)
+		}
+	case "unevaluatedProperties", "unevaluatedItems":
+		instead, _ := remedy(name)
+		if name == "unevaluatedItems" && (isList || siblings["contains"] != nil) || hasForms(siblings) {
+			l.fault(at, "%s is not checked beside $ref, forms, conditions or contains: %s", name, instead)
 		}
 	}
 }
 
+func isTexts(value any) bool {
+	list, ok := value.([]any)
+	return ok && len(textsOf(list)) == len(list)
+}
+
+// hasForms: other schemas hold for the same value.
+func hasForms(n map[string]any) bool {
+	for name := range n {
+		word, _ := checked(name)
+		later, _ := ofLater(name)
+		if word.sameValue && name != "not" || later.sameValue || name == "$ref" {
+			return true
+		}
+	}
+	return false
+}
+
 // value checks what the meta-schema can not say, or says less helpfully.
-func (l *linter) value(at, name string, value any) {
+func (l *linter) value(at, name string, value any, siblings map[string]any) {
 	switch name {
+	case "format":
+		l.format(at, value, siblings)
+	case "exclusiveMinimum", "exclusiveMaximum":
+		if _, is := value.(bool); is && l.dialect.draft != gojsonschema.Draft4 {
+			l.fault(at, `must be a number, not %v: write "%s": %s and leave %s out, or declare "$schema": "http://json-schema.org/draft-04/schema#"`,
+				value, name, Render(siblings[inclusive(name)]), inclusive(name))
+		}
+	case "additionalItems":
+		if l.dialect.name == "2020-12" {
+			l.fault(at, "additionalItems is not checked in 2020-12: write prefixItems and items, or remove it")
+		}
 	case "pattern":
 		if text, ok := value.(string); ok {
 			l.expression(at, text)
@@ -140,7 +237,9 @@ func (l *linter) value(at, name string, value any) {
 	case "patternProperties":
 		members, _ := value.(map[string]any)
 		for text := range members {
-			l.expression(AppendPointer(at, text), text)
+			if _, err := regexp.Compile(text); err != nil {
+				l.refuse(AppendPointer(at, text), text, err)
+			}
 		}
 	case "items":
 		if _, ok := value.([]any); ok && l.dialect.name == "2020-12" {
@@ -149,17 +248,44 @@ func (l *linter) value(at, name string, value any) {
 	}
 }
 
-func (l *linter) expression(at, text string) {
-	if _, err := regexp.Compile(text); err != nil {
-		l.fault(at, "the pattern %s can not be used: %s (RE2 syntax: no look-around, no back-references; format may say the same)",
-			Render(text), strings.TrimPrefix(err.Error(), "error parsing regexp: "))
+// inclusive is the bound that an exclusive one takes the place of.
+func inclusive(name string) string {
+	return strings.ToLower(strings.TrimPrefix(name, "exclusive")[:1]) + strings.TrimPrefix(name, "exclusive")[1:]
+}
+
+// format refuses one that is checked neither by name nor by a pattern beside it.
+func (l *linter) format(at string, value any, siblings map[string]any) {
+	name, ok := value.(string)
+	if !ok || isFormat(name) || demandsNothing(name) || siblings["pattern"] != nil {
+		return
 	}
+	if all, ok := siblings["allOf"].([]any); ok && slices.ContainsFunc(all, func(part any) bool {
+		members, _ := part.(map[string]any)
+		return members["pattern"] != nil
+	}) {
+		return
+	}
+	l.fault(at, "the format %s is not checked: write a pattern beside it, or remove it", Render(name))
+}
+
+func (l *linter) expression(at, text string) {
+	if _, err := compile(text); err != nil {
+		l.refuse(at, text, err)
+	}
+}
+
+func (l *linter) refuse(at, text string, err error) {
+	l.fault(at, "the pattern %s can not be used: %s (RE2 syntax: no back-references, look-ahead only right behind a leading ^; format may say the same)",
+		Render(text), strings.TrimPrefix(err.Error(), "error parsing regexp: "))
 }
 
 func (l *linter) children(parent, at, name string, word keyword, value any) {
 	add := func(pointer string, node any) {
 		if word.sameValue {
 			l.same[parent] = append(l.same[parent], pointer)
+		}
+		if word.beyond {
+			l.beyond = append(l.beyond, pointer)
 		}
 		l.schema(pointer, node)
 	}
@@ -180,9 +306,6 @@ func (l *linter) children(parent, at, name string, word keyword, value any) {
 					continue
 				}
 				add(AppendPointer(at, key), node)
-				if name == "$defs" {
-					l.defs = append(l.defs, AppendPointer(at, key))
-				}
 			}
 		}
 	}
@@ -207,6 +330,8 @@ func (l *linter) id(pointer, at string, value any) {
 	case ok && (text == "" || text == "#"):
 	case ok && text[0] == '#' && !strings.HasPrefix(text, "#/") && !l.dialect.later:
 		l.anchors[text[1:]] = pointer
+	case ok && pointer == "" && text[0] != '#':
+		// Its references are by pointer, so the document's name means nothing.
 	default:
 		l.fault(at, "the id %s is not local: remove it, references are by pointer (#/definitions/…)", Render(value))
 	}

@@ -2,6 +2,7 @@ package schema
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/xeipuuv/gojsonschema"
@@ -38,8 +39,7 @@ func (l *linter) meta() []error {
 		return []error{fmt.Errorf("compile the meta-schema of %s: %w", l.dialect.name, err)}
 	}
 	faults := violationsAsFaults("", own.Validate(l.document))
-	// The meta-schemas of these drafts do not look into $defs.
-	for _, pointer := range l.defs {
+	for _, pointer := range l.beyond {
 		node, _ := Lookup(l.document, pointer)
 		faults = append(faults, violationsAsFaults(pointer, own.Validate(node))...)
 	}
@@ -49,8 +49,11 @@ func (l *linter) meta() []error {
 func violationsAsFaults(prefix string, violations []Violation) []error {
 	var faults []error
 	for _, v := range violations {
-		if v.Rule == "anyOf" {
+		switch {
+		case v.Rule == "anyOf":
 			continue // the meta-schemas' alternatives are obvious from the nearest one's violations, which follow
+		case v.Rule == "format" && strings.HasSuffix(v.Pointer, "/pattern"):
+			continue // linter.expression has looked at it, and knows more of patterns than the format regex
 		}
 		text := v.Message
 		if v.Got != "" {

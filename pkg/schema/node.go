@@ -24,7 +24,7 @@ type node struct {
 	multipleOf                     *big.Rat
 
 	length  size
-	pattern *regexp.Regexp
+	pattern *expression
 	format  string
 
 	items       size

@@ -1,8 +1,8 @@
 // Package schema decodes JSON strictly and validates decoded values against JSON schemas.
 //
 // gojsonschema compiles the schemas and judges the values, behind guards. It fetches remote and file references,
-// ignores keywords of later drafts in silence, and overflows the stack on a schema that refers to itself: Compile
-// refuses these before anything is loaded. It panics on numbers with huge exponents, and takes 1 KB and 30 µs for each
+// ignores keywords of later drafts in silence, and overflows the stack on a schema that refers to itself: Compile says
+// the former with keywords that it checks (see translation), and refuses what can not be said so before anything is loaded. It panics on numbers with huge exponents, and takes 1 KB and 30 µs for each
 // fault: so a walk of our own looks first, names the faults, and ends where there are too many. What that walk finds
 // good is then for gojsonschema to judge; but where it would take too long and cannot be stopped (exponential time for
 // forms that refer to themselves, and more than maxLibrarySteps), the walk's word stands. FuzzVerdicts holds the verdicts of both against each other.
@@ -19,7 +19,8 @@ import (
 
 // Schema is a compiled JSON schema. It is safe for concurrent use.
 type Schema struct {
-	source   []byte
+	source []byte
+	// document is translated.
 	document any
 	root     *node
 	// library is nil where its time is not bounded.
@@ -43,14 +44,14 @@ func (e *CompileError) Error() string {
 }
 
 // Compile reads a schema of draft 4, 6 or 7, or of 2019-09 and 2020-12 when it uses only keywords that are
-// really checked. Nothing outside of the document is ever loaded. The error joins all faults: *CompileError, or one
-// *SyntaxError.
+// really checked; without $schema, of any. Nothing outside of the document is ever
+// loaded. The error joins all faults: *CompileError, or one *SyntaxError.
 func Compile(doc []byte) (schema *Schema, err error) {
 	document, err := Decode(doc)
 	if err != nil {
 		return nil, err
 	}
-	dialect, anchors, err := lint(document)
+	l, err := lint(document)
 	if err != nil {
 		return nil, err
 	}
@@ -59,16 +60,7 @@ func Compile(doc []byte) (schema *Schema, err error) {
 			schema, err = nil, &CompileError{Message: fmt.Sprintf("the schema can not be compiled: %v", cause)}
 		}
 	}()
-	// gojsonschema rewrites the references in the document that it is given, so it gets one of its own.
-	own, err := Decode(doc)
-	if err != nil {
-		return nil, err
-	}
-	installFormats()
-	loader := gojsonschema.NewSchemaLoader()
-	loader.AutoDetect = false
-	loader.Draft = dialect.draft
-	library, err := loader.Compile(localLoader{gojsonschema.NewRawLoader(own)})
+	library, err := l.library(clone(document))
 	if err != nil {
 		return nil, &CompileError{Message: err.Error()}
 	}
@@ -76,11 +68,40 @@ func Compile(doc []byte) (schema *Schema, err error) {
 	if err := json.Compact(&source, doc); err != nil {
 		return nil, &CompileError{Message: err.Error()}
 	}
+	anchors := l.translate(document, false)
 	root, isBounded := build(document, anchors)
 	if !isBounded {
 		library = nil
 	}
 	return &Schema{source: source.Bytes(), document: document, root: root, library: library}, nil
+}
+
+// library compiles a document, which it changes, by gojsonschema, which changes its references.
+func (l *linter) library(document any) (*gojsonschema.Schema, error) {
+	installFormats()
+	l.translate(document, true)
+	loader := gojsonschema.NewSchemaLoader()
+	loader.AutoDetect = false
+	loader.Draft = l.dialect.draft
+	return loader.Compile(localLoader{gojsonschema.NewRawLoader(document)})
+}
+
+func clone(value any) any {
+	switch v := value.(type) {
+	case []any:
+		items := make([]any, len(v))
+		for i, item := range v {
+			items[i] = clone(item)
+		}
+		return items
+	case map[string]any:
+		members := make(map[string]any, len(v))
+		for name, member := range v {
+			members[name] = clone(member)
+		}
+		return members
+	}
+	return value
 }
 
 // Memo returns what of makes of the schema. It is made once: all callers of one program must mean the same.
@@ -89,8 +110,8 @@ func (s *Schema) Memo(of func(*Schema) any) any {
 	return s.memo
 }
 
-// Document returns the schema decoded, for the caller alone.
-func (s *Schema) Document() (any, error) { return Decode(s.source) }
+// Document returns the schema with the keywords of draft 7 (see translation), decoded, for the caller alone.
+func (s *Schema) Document() any { return clone(s.document) }
 
 // Source returns the schema's text without white space. It must not be changed.
 func (s *Schema) Source() []byte { return s.source }

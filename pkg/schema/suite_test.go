@@ -83,9 +83,10 @@ func TestASchemaOfTheSuiteIsRefusedOrCheckedRight(t *testing.T) {
 }
 
 // mayBeRefused are the groups of draft 7 that need what is refused on purpose: foreign references, ids,
-// keywords beside $ref, and bounds that are written as decimals (gojsonschema takes none).
+// keywords beside $ref, bounds that are written as decimals (gojsonschema takes none), and formats without a checker.
 func mayBeRefused(file, description string) bool {
-	return slices.Contains([]string{"ref", "refRemote", "definitions"}, file) || strings.HasSuffix(description, "with a decimal")
+	return slices.Contains([]string{"ref", "refRemote", "definitions"}, file) || strings.HasSuffix(description, "with a decimal") ||
+		slices.Contains([]string{"idn-hostname format", "uri-template format"}, description)
 }
 
 func checkGroup(t *testing.T, name string, compiled *schema.Schema, group suiteGroup) {
@@ -124,7 +125,9 @@ func TestFormatsAreCheckedAsTheSuiteSays(t *testing.T) {
 			})
 			compiled, err := schema.Compile(group.Schema)
 			if err != nil {
-				t.Errorf("%s: %v", format, err)
+				if format != "unknown" {
+					t.Errorf("%s: %v", format, err)
+				}
 				continue
 			}
 			checkGroup(t, format, compiled, group)

@@ -131,7 +131,7 @@ func (c *chooser) simple() (name, value string) {
 	case "pattern":
 		return name, c.of(`"^a"`, `"."`, `"b$"`)
 	case "format":
-		return name, c.of(`"email"`, `"unheard-of"`, `"date"`)
+		return name, c.of(`"email"`, `"password"`, `"date"`)
 	case "multipleOf":
 		return name, c.of("1", "0.1", "3")
 	case "uniqueItems", "additionalProperties":

@@ -42,11 +42,7 @@ func newTelling(env *stage.Env) (*telling, error) {
 		if of.OutputSchema == nil {
 			continue
 		}
-		document, err := of.OutputSchema.Document()
-		if err != nil {
-			return nil, fmt.Errorf("reading the output schema of task %s: %w", name, err)
-		}
-		t.shapes[name] = partial.ShapeOf(document)
+		t.shapes[name] = partial.ShapeOf(of.OutputSchema.Document())
 	}
 	if env.Conn == nil {
 		return t, nil

@@ -184,10 +184,6 @@ func TestAChoiceIsDraftedWhole(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	document, err := compiled.Document()
-	if err != nil {
-		t.Fatal(err)
-	}
 	intents := map[string]bool{}
 	c, d := told(task.FormatJSON, func(e job.Draft) bool {
 		var v struct{ Intent, Say *string }
@@ -199,7 +195,7 @@ func TestAChoiceIsDraftedWhole(t *testing.T) {
 		}
 		return true
 	})
-	d.value.Shape = partial.ShapeOf(document)
+	d.value.Shape = partial.ShapeOf(compiled.Document())
 	c.content = []byte(`{"say":"I will","intent":"support"}`)
 	for i := range c.content {
 		d.flush(c.content[:i+1])
