@@ -134,7 +134,7 @@ func (l *linter) keyword(pointer, name string, value any, siblings map[string]an
 	later, isLater := ofLater(name)
 	switch {
 	case isLater && l.dialect.has(name):
-		l.later(pointer, at, name, value, siblings)
+		l.later(at, name, value, siblings)
 		l.children(pointer, at, name, later, value)
 	case known && word.since > l.dialect.draft:
 		l.fault(at, `%s is not checked in %s: declare "$schema": "http://json-schema.org/draft-07/schema#"`, name, l.dialect.name)
@@ -165,7 +165,7 @@ func (l *linter) unknown(at, name string) {
 }
 
 // later refuses what of the keywords of later drafts has no translation.
-func (l *linter) later(pointer, at, name string, value any, siblings map[string]any) {
+func (l *linter) later(at, name string, value any, siblings map[string]any) {
 	_, isList := siblings["items"].([]any)
 	switch name {
 	case "prefixItems":
