@@ -45,6 +45,14 @@ func newSchemas() *schemas {
 // system or developer message; nil when there is none.
 func (s *schemas) wanted(r *chatRequest) (*document, error) {
 	if raw := r.ResponseFormat.JSONSchema.Schema; len(raw) > 0 {
+		if r.ResponseFormat.JSONSchema.Strict {
+			return s.get(maphash.Bytes(s.seed, raw)+1, func() (*document, error) {
+				if err := CheckStrict(raw); err != nil {
+					return nil, err
+				}
+				return parseDocument(raw)
+			})
+		}
 		return s.get(maphash.Bytes(s.seed, raw), func() (*document, error) { return parseDocument(raw) })
 	}
 	for i := range r.Messages {
@@ -169,13 +177,18 @@ func (d *document) lookup(ref string) *schema {
 	return s
 }
 
+// unescaper is of the names in the fragment of a reference.
+func unescaper() *strings.Replacer {
+	return strings.NewReplacer("~1", "/", "~0", "~", "%25", "%", "%20", " ", "%24", "$")
+}
+
 // walk follows a JSON pointer (RFC 6901), as the fragment of a reference, down to raw JSON.
 func walk(at json.RawMessage, ref string) json.RawMessage {
 	path, ok := strings.CutPrefix(ref, "#/")
 	if !ok {
 		return nil
 	}
-	unescape := strings.NewReplacer("~1", "/", "~0", "~", "%25", "%", "%20", " ", "%24", "$")
+	unescape := unescaper()
 	for step := range strings.SplitSeq(path, "/") {
 		var object map[string]json.RawMessage
 		var list []json.RawMessage

@@ -21,6 +21,7 @@ type chatRequest struct {
 		Type       string `json:"type"`
 		JSONSchema struct {
 			Schema json.RawMessage `json:"schema"`
+			Strict bool            `json:"strict"`
 		} `json:"json_schema"`
 	} `json:"response_format"`
 }

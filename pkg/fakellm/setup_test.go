@@ -252,7 +252,7 @@ func numeric() object {
 }
 
 func formatOf(schema any) object {
-	return object{"type": "json_schema", "json_schema": object{"name": "out", "strict": true, "schema": schema}}
+	return object{"type": "json_schema", "json_schema": object{"name": "out", "strict": false, "schema": schema}}
 }
 
 func mustPanic(t *testing.T, what string, do func()) {
