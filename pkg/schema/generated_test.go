@@ -20,16 +20,21 @@ type emitted struct {
 	}
 }
 
-func TestSchemasOfZodPydanticAndOpenAILoadOrSayExactlyWhy(t *testing.T) {
-	t.Parallel()
+func corpus(t *testing.T) (all []emitted) {
+	t.Helper()
 	text, err := os.ReadFile("testdata/generated.json")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var all []emitted
 	if err := json.Unmarshal(text, &all); err != nil {
 		t.Fatal(err)
 	}
+	return all
+}
+
+func TestSchemasOfZodPydanticAndOpenAILoadOrSayExactlyWhy(t *testing.T) {
+	t.Parallel()
+	all := corpus(t)
 	if len(all) < 60 {
 		t.Errorf("%d schemas", len(all))
 	}

@@ -25,6 +25,7 @@ type Schema struct {
 	root     *node
 	// library is nil where its time is not bounded.
 	library *gojsonschema.Schema
+	strict  func() (Strict, error)
 	once    sync.Once
 	memo    any
 }
@@ -73,7 +74,11 @@ func Compile(doc []byte) (schema *Schema, err error) {
 	if !isBounded {
 		library = nil
 	}
-	return &Schema{source: source.Bytes(), document: document, root: root, library: library}, nil
+	s, dialect := source.Bytes(), l.dialect
+	return &Schema{
+		source: s, document: document, root: root, library: library,
+		strict: sync.OnceValues(func() (Strict, error) { return strictOf(s, dialect) }),
+	}, nil
 }
 
 // library compiles a document, which it changes, by gojsonschema, which changes its references.

@@ -107,7 +107,7 @@ func TestWhatIsKeptIsMaximalWholeAndCountedToTheToken(t *testing.T) {
 				t.Fatal(err)
 			}
 			if model == "strict" {
-				schema, err := counter.CountFormat(m.Encoding, "sample", schemaText)
+				schema, err := counter.CountFormat(m.Encoding, "sample", strictText)
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -15,7 +15,6 @@ import (
 	"github.com/sashabaranov/go-openai"
 
 	"spillway/pkg/job"
-	"spillway/pkg/task"
 )
 
 // open sends the request. What came of it stands in the call; the error tells why nothing came.
@@ -94,10 +93,11 @@ func (c *call) messages() ([]byte, error) {
 	return append(append(bytes.Clone(whole), ','), correction[1:]...), nil
 }
 
-// responseFormat asks for the task's schema where the model can be asked. It is never strict: providers
-// take only a part of JSON Schema so, and the validator checks all of it.
+// responseFormat asks for the task's schema where the model can be asked, strictly where it can be said so. The
+// validator checks all of it all the same.
 func (c *call) responseFormat() *openai.ChatCompletionResponseFormat {
-	if c.task.Output.ProviderSchema != "auto" || c.task.Output.Format == task.FormatText || c.task.OutputSchema == nil {
+	format := c.task.ResponseFormat()
+	if format.Schema == nil {
 		return nil
 	}
 	switch kind := openai.ChatCompletionResponseFormatType(c.model.StructuredOutput); kind {
@@ -105,7 +105,7 @@ func (c *call) responseFormat() *openai.ChatCompletionResponseFormat {
 		return &openai.ChatCompletionResponseFormat{Type: kind}
 	case openai.ChatCompletionResponseFormatTypeJSONSchema:
 		return &openai.ChatCompletionResponseFormat{Type: kind, JSONSchema: &openai.ChatCompletionResponseFormatJSONSchema{
-			Name: c.task.Name, Schema: json.RawMessage(c.task.OutputSchema.Source()),
+			Name: c.task.Name, Schema: json.RawMessage(format.Schema), Strict: format.Strict,
 		}}
 	}
 	return nil

@@ -1,15 +1,18 @@
 package inference
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 
+	"spillway/pkg/fakellm"
 	"spillway/pkg/job"
 	"spillway/pkg/stage"
 	"spillway/pkg/task"
@@ -90,8 +93,9 @@ func TestParametersAreSentAsTheTaskSaysThemAndAbsentOnesAreNotSent(t *testing.T)
 			map[string]any{"role": "user", "content": "Greet the world."},
 		},
 		"response_format": map[string]any{"type": "json_schema", "json_schema": map[string]any{
-			"name": "greet", "strict": false, "schema": map[string]any{
+			"name": "greet", "strict": true, "schema": map[string]any{
 				"type": "object", "properties": map[string]any{"text": map[string]any{"type": "string"}}, "required": []any{"text"},
+				"additionalProperties": false,
 			},
 		}},
 	}
@@ -187,6 +191,56 @@ func TestTheSchemaIsOfferedOnlyWhereModelAndTaskAgreeOnIt(t *testing.T) {
 		body, _ := sent(t, newJob(job.Batch), func(b *bundle) { b.model.StructuredOutput, b.task.Output = tt.structured, tt.output })
 		if got := body["response_format"]; !reflect.DeepEqual(got, tt.want) {
 			t.Errorf("%s: response_format %v, want %v", tt.name, got, tt.want)
+		}
+	}
+}
+
+// fakellm holds a strict schema against the published rules, as OpenAI does, and refuses others.
+func TestTheSchemaIsSentInItsStrictFormWhereItHasOne(t *testing.T) {
+	t.Parallel()
+	type format struct {
+		Strict bool           `json:"strict"`
+		Schema map[string]any `json:"schema"`
+	}
+	for name, row := range map[string]struct {
+		schema, optionalNull string
+		strict               bool
+		required             []any
+	}{
+		"an optional property": {`{"type":"object","properties":{"b":{"type":"string","maxLength":3},"a":{"type":"number"}},"required":["a"]}`, "drop", true, []any{"b", "a"}},
+		"null is rejected":     {`{"type":"object","properties":{"b":{"type":"string"},"a":{"type":"number"}},"required":["a"]}`, "reject", false, []any{"a"}},
+		"nothing to drop":      {`{"type":"object","properties":{"a":{"type":"number"}},"required":["a"]}`, "reject", true, []any{"a"}},
+		"any names":            {`{"type":"object","properties":{"a":{"type":"number"}},"required":["a"],"additionalProperties":{"type":"string"}}`, "drop", false, []any{"a"}},
+	} {
+		provider := fake(t, fakellm.Options{})
+		r := &recorder{}
+		b := setup(t, serve(t, func(w http.ResponseWriter, req *http.Request) {
+			body, _ := io.ReadAll(req.Body)
+			req.Body = io.NopCloser(bytes.NewReader(body))
+			r.ServeHTTP(httptest.NewRecorder(), req)
+			answer, err := http.Post(provider.URL()+"/chat/completions", "application/json", bytes.NewReader(body))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer func() { _ = answer.Body.Close() }()
+			w.WriteHeader(answer.StatusCode)
+			_, _ = io.Copy(w, answer.Body)
+		}))
+		b.model.Stream = false
+		b.task.OutputSchema, b.task.Output.OptionalNull = mustCompile(t, row.schema), row.optionalNull
+		if err := b.Handle(t.Context(), newJob(job.Batch)); err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		var sent format
+		whole, _ := r.bodies[0]["response_format"].(map[string]any)
+		text, _ := json.Marshal(whole["json_schema"])
+		if err := json.Unmarshal(text, &sent); err != nil {
+			t.Fatal(err)
+		}
+		if sent.Strict != row.strict || !reflect.DeepEqual(sent.Schema["required"], any(row.required)) {
+			t.Errorf("%s: sent %s", name, text)
 		}
 	}
 }
