@@ -72,6 +72,7 @@ func (s *schema) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &w); err != nil {
 		return err
 	}
+	w.heed()
 	k, err := w.keywords()
 	s.keywords = k
 	return err
@@ -96,6 +97,7 @@ type wireSchema struct {
 	ExclusiveMinimum json.RawMessage   `json:"exclusiveMinimum"` // a number, or draft 4's boolean
 	ExclusiveMaximum json.RawMessage   `json:"exclusiveMaximum"`
 	MultipleOf       json.Number       `json:"multipleOf"`
+	Description      string            `json:"description"`
 	MinLength        *count            `json:"minLength"`
 	MaxLength        *count            `json:"maxLength"`
 	Pattern          string            `json:"pattern"`

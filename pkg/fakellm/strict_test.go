@@ -1,6 +1,7 @@
 package fakellm_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
@@ -71,5 +72,31 @@ func TestAStrictCallWithASchemaThatIsNotStrictIsRefused(t *testing.T) {
 		if answer.StatusCode != want {
 			t.Errorf("strict %v: %d, want %d", strict, answer.StatusCode, want)
 		}
+	}
+}
+
+func TestTheSimulatedModelHeedsTheBoundsThatADescriptionTells(t *testing.T) {
+	t.Parallel()
+	s, err := fakellm.Start(fakellm.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	schema := `{"type":"object","properties":{"long":{"type":"string","description":"Much (maxLength: 170, minLength: 160)"},"at":{"type":"string","description":"(format: \\"uri\\")"}},"required":["long","at"],"additionalProperties":false}`
+	body := `{"model":"m","messages":[{"role":"user","content":"a"}],"response_format":{"type":"json_schema","json_schema":{"name":"a","strict":true,"schema":` + strings.ReplaceAll(schema, `\\`, `\`) + `}}}`
+	answer, err := http.Post(s.URL()+"/chat/completions", "application/json", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = answer.Body.Close() }()
+	var whole struct {
+		Choices []struct{ Message struct{ Content string } }
+	}
+	if err := json.NewDecoder(answer.Body).Decode(&whole); err != nil || len(whole.Choices) != 1 {
+		t.Fatalf("%v %v", answer.Status, err)
+	}
+	var said struct{ Long, At string }
+	if err := json.Unmarshal([]byte(whole.Choices[0].Message.Content), &said); err != nil || len(said.Long) < 160 || len(said.Long) > 170 || !strings.Contains(said.At, "://") {
+		t.Errorf("%v: %+v", err, said)
 	}
 }
