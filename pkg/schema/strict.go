@@ -19,6 +19,9 @@ import (
 type Strict struct {
 	Text      []byte
 	NeedsDrop bool
+	// Shown is what the model sees of Text, and what is counted: OpenAI leaves out what every strict schema says (found
+	// in recorded usage, see pkg/tokens/README.md).
+	Shown []byte
 }
 
 // Strict returns the schema's strict form. It is made once.
@@ -40,7 +43,39 @@ func strictOf(source []byte, d dialect) (Strict, error) {
 	if st.err != nil {
 		return Strict{}, st.err
 	}
-	return Strict{Text: appendOrdered(nil, root), NeedsDrop: st.added}, nil
+	return Strict{Text: appendOrdered(nil, root), NeedsDrop: st.added, Shown: appendOrdered(nil, shown(root))}, nil
+}
+
+// shown is a strict schema without what all of them say.
+func shown(node any) any {
+	switch v := node.(type) {
+	case []any: // of anyOf
+		forms := make([]any, len(v))
+		for i, form := range v {
+			forms[i] = shown(form)
+		}
+		return forms
+	case *ordered:
+		rest := &ordered{}
+		for _, m := range v.members {
+			switch m.name {
+			case "$schema", "required", "additionalProperties":
+				continue
+			case "properties", "$defs", "definitions":
+				named := &ordered{}
+				for _, inner := range v.object(m.name).all() {
+					named.set(inner.name, shown(inner.value))
+				}
+				rest.set(m.name, named)
+			case "items", "anyOf":
+				rest.set(m.name, shown(m.value))
+			default:
+				rest.set(m.name, m.value)
+			}
+		}
+		return rest
+	}
+	return node
 }
 
 // stricter makes the strict form of a document, of which it changes nothing.

@@ -34,6 +34,18 @@ func TestTheStrictFormOfASchemaIsOfTheSameMeaning(t *testing.T) {
 	}
 }
 
+func TestAModelSeesOfAStrictSchemaWhatNotAllOfThemSay(t *testing.T) {
+	t.Parallel()
+	got, err := mustCompile(t, `{"$schema":"http://json-schema.org/draft-07/schema#","type":"object","properties":{
+		"required":{"type":"array","items":{"type":"object","properties":{"additionalProperties":{"const":"required"}},"required":["additionalProperties"]}},
+		"b":{"anyOf":[{"$ref":"#/definitions/d"},{"type":"null"}]}},"required":["required","b"],"definitions":{"d":{"type":"object","properties":{"n":{"type":"number"}},"required":["n"]}}}`).Strict()
+	want := `{"type":"object","properties":{"required":{"type":"array","items":{"type":"object","properties":{"additionalProperties":{"const":"required","type":"string"}}}},` +
+		`"b":{"anyOf":[{"$ref":"#/definitions/d"},{"type":"null"}]}},"definitions":{"d":{"type":"object","properties":{"n":{"type":"number"}}}}}`
+	if err != nil || string(got.Shown) != want {
+		t.Errorf("%v\n got %s\nwant %s", err, got.Shown, want)
+	}
+}
+
 func TestASchemaWithoutAStrictFormSaysWhere(t *testing.T) {
 	t.Parallel()
 	of := func(property string) string {

@@ -5,6 +5,8 @@ import "errors"
 // ResponseFormat is what of a task's output schema is sent to a model that takes one.
 type ResponseFormat struct {
 	Schema []byte
+	// Shown is what the model sees of it, and what is counted.
+	Shown []byte
 	// Strict: the schema is the strict form of the task's. What has none is sent as it is written, and the model is
 	// less bound by it; why says the reason.
 	Strict bool
@@ -22,7 +24,7 @@ func (t *Task) ResponseFormat() ResponseFormat {
 		err = errors.New("optional_null is not drop, and strict mode makes models say null for an optional property")
 	}
 	if err != nil {
-		return ResponseFormat{Schema: t.OutputSchema.Source(), Why: err}
+		return ResponseFormat{Schema: t.OutputSchema.Source(), Shown: t.OutputSchema.Source(), Why: err}
 	}
-	return ResponseFormat{Schema: strict.Text, Strict: true}
+	return ResponseFormat{Schema: strict.Text, Shown: strict.Shown, Strict: true}
 }

@@ -9,8 +9,8 @@ For OpenAI's models counts are within 1 %, or within one token where that is mor
 case: what is not known about the framing does not grow with them.
 
 The published formats are strict ones; of a strict schema the provider leaves out what every strict schema says
-(required, additionalProperties). Spillway's are never strict, and their schema is counted whole: no published figure
-was found for these.
+(required, additionalProperties), and so does Spillway when it counts. The schema of a format that is not strict is counted
+whole: no published figure was found for these.
 `
 
 const readmeSuperseded = `

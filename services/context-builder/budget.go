@@ -57,7 +57,7 @@ func (b *build) responseFormat() (int, error) {
 	if !sendsSchema(b.task, b.model) {
 		return 0, nil
 	}
-	n, err := b.counter.CountFormat(b.encoding, b.task.Name, string(b.task.ResponseFormat().Schema))
+	n, err := b.counter.CountFormat(b.encoding, b.task.Name, string(b.task.ResponseFormat().Shown))
 	if err != nil {
 		return 0, uncounted(b.encoding, err)
 	}

@@ -107,7 +107,7 @@ func TestWhatIsKeptIsMaximalWholeAndCountedToTheToken(t *testing.T) {
 				t.Fatal(err)
 			}
 			if model == "strict" {
-				schema, err := counter.CountFormat(m.Encoding, "sample", strictText)
+				schema, err := counter.CountFormat(m.Encoding, "sample", shownText)
 				if err != nil {
 					t.Fatal(err)
 				}
