@@ -19,8 +19,12 @@ const (
 	MaxState   = 32 << 10
 )
 
-// Grace is how long after its deadline a request's result may still be waited for.
-const Grace = time.Minute
+// Grace is how long after its deadline a request's result may still be waited for, and Late how long after it a result
+// that comes still makes a turn: what writes results may have been away.
+const (
+	Grace = time.Minute
+	Late  = 24 * time.Hour
+)
 
 // version of the records that this package writes. A later one may mean what this package does not know.
 const version = 1

@@ -46,8 +46,10 @@ func (h *Handler) settle(ctx context.Context, s *session.Session, b *build, here
 			return nil, changed, err
 		case r != nil:
 			b.settle(s, p, r)
-		case isOverdue:
+		case isOverdue && (p.User == "" || time.Now().After(p.Deadline.Add(session.Late))):
 			s.Settle(p.ID, nil)
+		case isOverdue:
+			continue // a result that is written late makes a turn yet, but nobody waits for it any more
 		case isAhead:
 			return &p, changed, nil
 		default:

@@ -1,0 +1,50 @@
+package contextbuilder
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"spillway/pkg/session"
+)
+
+func (s *talk) change(f func(*session.Session)) {
+	s.Helper()
+	_, err := s.store.Update(s.Context(), "acme", "sample", "one", time.Hour, func(r *session.Session) (bool, error) {
+		f(r)
+		return true, nil
+	})
+	if err != nil {
+		s.Fatal(err)
+	}
+}
+
+// What writes results may be away for long: the answer is delivered when it is back.
+func TestAnAnswerThatIsWrittenLongAfterItsDeadlineIsATurn(t *testing.T) {
+	t.Parallel()
+	s := converse(t, "model: small\ncontext: {session: optional}", nil)
+	a := s.request("a", "first")
+	s.build(a)
+	s.change(func(r *session.Session) { r.Pending[0].Deadline = time.Now().Add(-session.Grace - time.Second) })
+	b := s.request("b", "second")
+	if got := spoken(s.build(b)); !slices.Equal(got, []string{"u: second"}) {
+		t.Errorf("nobody waits for it: %q", got)
+	}
+	s.answer(a, say("one"))
+	s.answer(b, say("two"))
+	want := []string{"u: first", `a: {"say":"one"}`, "u: second", `a: {"say":"two"}`, "u: third"}
+	c := s.request("c", "third")
+	if got := spoken(s.build(c)); !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+	s.answer(c, say("three"))
+	d := s.request("d", "lost")
+	s.build(d)
+	s.change(func(r *session.Session) {
+		r.Pending[len(r.Pending)-1].Deadline = time.Now().Add(-session.Late - time.Second)
+	})
+	s.build(s.request("e", "fifth"))
+	if r := s.record(); slices.ContainsFunc(r.Pending, func(p session.Pending) bool { return p.ID == "d" }) {
+		t.Errorf("it is given up: %+v", r.Pending)
+	}
+}
