@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -163,6 +164,42 @@ func (st *Store) List(ctx context.Context) ([]Info, error) {
 		return cmp.Or(strings.Compare(a.Tenant, b.Tenant), strings.Compare(a.Task, b.Task), strings.Compare(a.Name, b.Name))
 	})
 	return all, errors.Join(faults...)
+}
+
+// Unsettled calls f with each session that was written last between two moments and has requests pending, or a summary
+// under way. known are the revisions that were found settled, by key; it is brought up to date. Records that cannot be
+// read are left out, and named in the error.
+func (st *Store) Unsettled(ctx context.Context, since, until time.Time, known map[string]uint64, f func(*Session)) error {
+	written, err := st.conn.WrittenBetween(ctx, broker.SessionsBucket, since, until)
+	if err != nil {
+		return fmt.Errorf("look for sessions at rest: %w", err)
+	}
+	settled := maps.Clone(known)
+	clear(known)
+	var faults []error
+	for _, w := range written {
+		if settled[w.Key] == w.Revision {
+			known[w.Key] = w.Revision
+			continue
+		}
+		r, err := st.conn.Record(ctx, broker.SessionsBucket, w.Key)
+		if err != nil {
+			return fmt.Errorf("read session record %s: %w", w.Key, err)
+		}
+		if len(r.Data) == 0 || r.Revision != w.Revision {
+			continue // removed, expired, or no longer at rest
+		}
+		s, err := decode(r.Data)
+		if err == nil && (len(s.Pending) > 0 || s.Fold != nil) {
+			f(s)
+			continue
+		}
+		if err != nil {
+			faults = append(faults, fmt.Errorf("record %s: %w", w.Key, err))
+		}
+		known[w.Key] = w.Revision
+	}
+	return errors.Join(faults...)
 }
 
 // Remove forgets a session, and returns what was remembered. broker.ErrNotFound: nothing was.
