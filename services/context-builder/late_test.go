@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"spillway/pkg/broker"
+	"spillway/pkg/job"
 	"spillway/pkg/session"
 )
 
@@ -46,5 +48,35 @@ func TestAnAnswerThatIsWrittenLongAfterItsDeadlineIsATurn(t *testing.T) {
 	s.build(s.request("e", "fifth"))
 	if r := s.record(); slices.ContainsFunc(r.Pending, func(p session.Pending) bool { return p.ID == "d" }) {
 		t.Errorf("it is given up: %+v", r.Pending)
+	}
+}
+
+// Somebody sits before the interactive one, and the batch one may take a day.
+func TestABatchRequestHoldsUpNoInteractiveOneOfItsSession(t *testing.T) {
+	t.Parallel()
+	s := converse(t, "model: small\ncontext: {session: optional}", nil)
+	batch := func(id, text string) *job.Job {
+		j := s.stored(id, text)
+		if err := s.conn.Delete(t.Context(), broker.RequestsStream, j.RequestSeq); err != nil {
+			t.Fatal(err)
+		}
+		j.Lane, j.Deadline = job.Batch, time.Now().Add(24*time.Hour)
+		s.join(j)
+		return j
+	}
+	slow, behind := batch("slow", "overnight"), batch("behind", "after it")
+	s.build(slow)
+	chat := s.request("chat", "now")
+	if got := spoken(s.build(chat)); !slices.Equal(got, []string{"u: now"}) {
+		t.Errorf("%q", got)
+	}
+	if err := s.refused(behind); err.Message != "waits for slow of its session" {
+		t.Errorf("of one lane, one at a time: %v", err)
+	}
+	s.answer(chat, say("here"))
+	s.answer(slow, say("done"))
+	want := []string{"u: overnight", `a: {"say":"done"}`, "u: now", `a: {"say":"here"}`, "u: next"}
+	if got := spoken(s.build(s.request("next", "next"))); !slices.Equal(got, want) {
+		t.Errorf("what ended is seen in the order of acceptance: %q", got)
 	}
 }

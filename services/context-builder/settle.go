@@ -21,7 +21,7 @@ const settlesAtOnce = 64
 type endings map[string]*job.Result
 
 // settle makes turns of the requests that ended, in order of acceptance. It returns the one that the job has to wait
-// for; nil: none. Replays hold nobody up, and wait for nobody.
+// for; nil: none. Replays hold nobody up, and wait for nobody; a batch request holds up those of its lane alone.
 func (h *Handler) settle(ctx context.Context, s *session.Session, b *build, here session.Place, ended endings) (waits *session.Pending, changed bool, err error) {
 	inTurn := b.task.Context.Order == task.OneAtATime
 	reads := 0
@@ -34,7 +34,7 @@ func (h *Handler) settle(ctx context.Context, s *session.Session, b *build, here
 		case (!inTurn || p.Run > 1) && p.User == "" && !isOverdue:
 			continue // nothing was made of it yet that could be remembered
 		}
-		isAhead := inTurn && isEarlier && p.Run == 1 && b.job.Run == 1
+		isAhead := inTurn && isEarlier && p.Run == 1 && b.job.Run == 1 && !mayTakeADay(p, b.job)
 		if reads++; reads > settlesAtOnce && isAhead {
 			return &p, changed, nil
 		} else if reads > settlesAtOnce {
@@ -58,6 +58,12 @@ func (h *Handler) settle(ctx context.Context, s *session.Session, b *build, here
 		changed = true
 	}
 	return nil, changed, nil
+}
+
+// mayTakeADay reports whether a request is of the batch lane and the job is not: somebody waits for the job, and would
+// for all that the lane and its deadlines allow. The answer is seen when it is there.
+func mayTakeADay(p session.Pending, j *job.Job) bool {
+	return p.Lane == job.Batch && j.Lane == job.Interactive
 }
 
 // ending reads the result of a request from the leader; nil: there is none of this run.
