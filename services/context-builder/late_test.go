@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"spillway/pkg/broker"
 	"spillway/pkg/job"
 	"spillway/pkg/session"
@@ -78,5 +80,22 @@ func TestABatchRequestHoldsUpNoInteractiveOneOfItsSession(t *testing.T) {
 	want := []string{"u: overnight", `a: {"say":"done"}`, "u: now", `a: {"say":"here"}`, "u: next"}
 	if got := spoken(s.build(s.request("next", "next"))); !slices.Equal(got, want) {
 		t.Errorf("what ended is seen in the order of acceptance: %q", got)
+	}
+}
+
+func TestAResultThatCannotBeReadHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
+	s := converse(t, "model: small\ncontext: {session: optional}", nil)
+	a := s.request("a", "first")
+	s.build(a)
+	if _, err := s.conn.Publish(t.Context(), &nats.Msg{Subject: broker.WriteSubject("sample", "a"), Data: []byte(`{"v":1,"usage":"much"}`)}); err != nil {
+		t.Fatal(err)
+	}
+	b := s.request("b", "second")
+	if got := spoken(s.build(b)); !slices.Equal(got, []string{"u: second"}) {
+		t.Errorf("%q", got)
+	}
+	if r := s.record(); len(r.Pending) != 1 || r.Pending[0].ID != "b" {
+		t.Errorf("%+v", r.Pending)
 	}
 }

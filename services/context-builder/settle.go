@@ -75,6 +75,9 @@ func (h *Handler) ending(ctx context.Context, taskName string, p session.Pending
 	switch {
 	case errors.Is(err, broker.ErrNotFound):
 		return nil, nil
+	case errors.Is(err, broker.ErrUnreadable): // it will not get better, and the session goes on
+		h.log.Error().Err(err).Str("job", p.ID).Str("task", taskName).Msg("a result can not be read, it is no turn of its session")
+		r = &job.Result{Run: p.Run, Status: job.Failed}
 	case err != nil:
 		return nil, fmt.Errorf("read the result of %s: %w", p.ID, err)
 	case r.Run < p.Run:
