@@ -202,19 +202,24 @@ func (st *Store) Unsettled(ctx context.Context, since, until time.Time, known ma
 	return errors.Join(faults...)
 }
 
-// Remove forgets a session, and returns what was remembered. broker.ErrNotFound: nothing was.
+// Remove forgets a session, and returns what was remembered: a new session if that cannot be read. broker.ErrNotFound:
+// nothing was.
 func (st *Store) Remove(ctx context.Context, tenant, task, name string) (*Session, error) {
+	key := KeyOf(tenant, task, name)
 	for ctx.Err() == nil {
-		s, revision, err := st.Load(ctx, tenant, task, name)
+		r, err := st.conn.Record(ctx, broker.SessionsBucket, key)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("read session %s: %w", name, err)
 		}
-		if s.At.IsZero() {
+		if r.Data == nil {
 			return nil, fmt.Errorf("remove session %s: %w", name, broker.ErrNotFound)
 		}
-		err = st.conn.Remove(ctx, broker.SessionsBucket, KeyOf(tenant, task, name), revision)
+		err = st.conn.Remove(ctx, broker.SessionsBucket, key, r.Revision)
 		if err == nil {
-			return s, nil
+			if s, err := decode(r.Data); err == nil {
+				return s, nil
+			}
+			return New(tenant, task, name), nil
 		}
 		if !errors.Is(err, broker.ErrConflict) {
 			return nil, fmt.Errorf("remove session %s: %w", name, err)
