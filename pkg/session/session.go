@@ -137,6 +137,7 @@ func hash(parts []string) string {
 func (s *Session) Join(p Pending) (changed bool, err error) {
 	if p.Run == 1 {
 		s.restart(p.Place)
+		s.release(p)
 	}
 	if i := s.turn(p.ID); i >= 0 {
 		if s.Turns[i].Run >= p.Run {
@@ -169,6 +170,21 @@ func (s *Session) forget(now time.Time) bool {
 		s.Pending = slices.Delete(s.Pending, i, i+1)
 	}
 	return i >= 0
+}
+
+// reusedAfter is how much later than a request another one of the same id is: no marker is kept for less.
+const reusedAfter = 48 * time.Hour
+
+// release takes p's id from the request that had it before, whose marker is gone: else p would be taken for that one,
+// and not be remembered. A mark that no id has stands for it.
+func (s *Session) release(p Pending) {
+	isOther := func(q Place) bool { return p.At.Sub(q.At) > reusedAfter }
+	if i := s.turn(p.ID); i >= 0 && isOther(s.Turns[i].Place) {
+		s.Turns[i].ID += "'"
+	}
+	if i := s.pending(p.ID); i >= 0 && isOther(s.Pending[i].Place) {
+		s.Pending = slices.Delete(s.Pending, i, i+1)
+	}
 }
 
 // restartedAfter is how much later than a higher sequence a lower one is when its stream was deleted and made anew. It

@@ -144,6 +144,31 @@ func TestAStreamThatWasMadeAnewGoesOnBehindAllThatWas(t *testing.T) {
 	}
 }
 
+// Markers are kept for days, sessions for a month: by then an id can be used again.
+func TestAnIdThatIsUsedAgainAfterItsMarkerIsGoneIsAnotherTurn(t *testing.T) {
+	t.Parallel()
+	const later = 72 * 3600 // seconds
+	s := session.New("", "chat", "u")
+	join(t, s, pending("a", 1))
+	s.Settle("a", turnOf("a", 1))
+	join(t, s, pending("lost", 2)) // nobody found out how it ended
+	for _, id := range []string{"a", "lost"} {
+		if changed, err := s.Join(pending(id, 3600)); err != nil || changed {
+			t.Fatalf("the same request within the hour: %t, %v", changed, err)
+		}
+		join(t, s, pending(id, later))
+	}
+	again := turnOf("a", later)
+	again.Assistant = "answered anew"
+	s.Settle("a", again)
+	if len(s.Turns) != 2 || s.Turns[0].Assistant != "answered a" || s.Turns[1].Assistant != "answered anew" || s.Totals.Turns != 2 {
+		t.Errorf("%+v", s.Turns)
+	}
+	if len(s.Pending) != 1 || s.Pending[0].Place != at(later) {
+		t.Errorf("%+v", s.Pending)
+	}
+}
+
 func TestAReplayTakesThePlaceOfItsTurn(t *testing.T) {
 	t.Parallel()
 	s := session.New("", "chat", "u")
