@@ -225,18 +225,6 @@ func (s *Session) Built(id, user string, input json.RawMessage) bool {
 	return true
 }
 
-// Before returns the requests but id that were accepted earlier than at and wait for their first result, the oldest
-// first. Replays hold nobody up.
-func (s *Session) Before(at Place, id string) []Pending {
-	var earlier []Pending
-	for _, p := range s.Pending {
-		if p.Run == 1 && p.ID != id && p.Place.Before(at) {
-			earlier = append(earlier, p)
-		}
-	}
-	return earlier
-}
-
 // Settle ends a pending request: with its turn, which takes the request's place, or with nothing to remember (nil). A
 // turn that is there already is replaced where it stands, unless a later run made it.
 func (s *Session) Settle(id string, turn *Turn) {
