@@ -35,6 +35,8 @@ func TestFaultsOfTurnsAndDocumentsNameTheirPlace(t *testing.T) {
 		{"turns beside a session", chat("model: small\ncontext:\n  session: optional\n  turns_from: /turns\n", asksText), `tasks/demo/task.yaml:4:15: turns_from is for those who keep the turns themselves, and context.session keeps them here: remove one of the two`},
 		{"turns that cannot be", chat("model: small\ncontext: {turns_from: /turn}\n", asksText), `tasks/demo/task.yaml:2:23: turns_from leads to /turn, where input.schema.json declares no array`},
 		{"documents that are a text", chat("model: small\ncontext: {documents_from: /text}\n", asksText), `tasks/demo/task.yaml:2:27: documents_from leads to /text, where input.schema.json declares no array`},
+		{"a session that is forgotten before its answer", chat("model: small\ncontext: {session: optional}\ndeadline: {max: 2m}\nretention: {session: 90s}\n", asksText), `tasks/demo/task.yaml:4:12: retention.session (1m30s) must be at least deadline.max (2m): a session would be forgotten before its answer is there`},
+		{"a session that is not kept", chat("model: small\ncontext: {session: optional}\ndeadline: {max: 2m}\nretention: {session: 0s}\n", asksText), `tasks/demo/task.yaml:4:12: retention.session (0s) must be at least deadline.max (2m): a session would be forgotten before its answer is there`},
 		{"no pointer", chat("model: small\ncontext: {documents_from: docs}\n", asksText), `tasks/demo/task.yaml:2:27: "docs" is not a JSON pointer: it must be empty or begin with /`},
 		{"both in one place", chat("model: small\ncontext: {turns_from: /docs, documents_from: /docs}\n", asksText), `tasks/demo/task.yaml:2:46: documents_from and turns_from must lead to two places of the input, neither in the other`},
 		{

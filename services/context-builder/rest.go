@@ -20,7 +20,7 @@ const (
 	restMost  = time.Hour
 	restShare = 4
 	// restAgain is after a look that failed.
-	restAgain = 10 * time.Second
+	restAgain = time.Minute
 	// restSpan is how far back sessions are looked for: a request may take a day, and its result is kept as long.
 	restSpan = 48 * time.Hour
 )
