@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"time"
 
 	"spillway/pkg/broker"
@@ -155,10 +156,13 @@ func (b *build) sign(s *session.Session) {
 	}
 }
 
-// inputToKeep is what the state's expressions will want to read.
+// inputToKeep is what the state's expressions will want to read: the record has no room to carry inputs for nothing. One
+// that says input in another sense keeps it, too.
 func (b *build) inputToKeep() json.RawMessage {
-	if len(b.task.Context.StateUpdate) == 0 {
-		return nil
+	for _, u := range b.task.Context.StateUpdate {
+		if strings.Contains(u.Expr.String(), "input") {
+			return b.job.Input
+		}
 	}
-	return b.job.Input
+	return nil
 }
