@@ -682,7 +682,7 @@ func TestNobodyPublishesBeyondItsWork(t *testing.T) {
 		"$KV." + broker.SessionsBucket + ".x":           {broker.Ingest, broker.ContextBuilder, operatorUser, upUser},
 		"$JS.API.STREAM.MSG.GET.KV_llm_sessions":        {broker.Ingest, broker.ContextBuilder, operatorUser, upUser},
 		"$JS.API.DIRECT.GET.KV_llm_sessions.x":          {operatorUser, upUser},
-		"$JS.API.CONSUMER.CREATE.KV_llm_sessions.x":     {bootstrapUser, operatorUser, upUser},
+		"$JS.API.CONSUMER.CREATE.KV_llm_sessions.x":     {bootstrapUser, broker.ContextBuilder, operatorUser, upUser},
 		"llm.context.toy.x":                             {broker.ContextBuilder, upUser},
 		"$JS.API.DIRECT.GET.LLM_DELTAS":                 {broker.Ingest, doorUser, operatorUser, clientUser, upUser},
 		"$JS.API.CONSUMER.CREATE.LLM_DELTAS.x":          {bootstrapUser, upUser},

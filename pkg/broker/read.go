@@ -136,7 +136,7 @@ func (c *Conn) Result(ctx context.Context, task, id string) (*job.Result, uint64
 	}
 	r := &job.Result{}
 	if err := json.Unmarshal(stored.Data, r); err != nil {
-		return nil, 0, fmt.Errorf("decode the result of %s: %w", id, err)
+		return nil, 0, fmt.Errorf("decode the result of %s: %w: %w", id, ErrUnreadable, err)
 	}
 	return r, stored.Sequence, nil
 }

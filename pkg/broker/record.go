@@ -133,6 +133,18 @@ func (c *Conn) RecordsNow(ctx context.Context, bucket string) ([]Record, error) 
 	return all, nil
 }
 
+// WrittenBetween returns what was stored last in a bucket between two moments, without the data: a value that was
+// replaced later is not among it.
+func (c *Conn) WrittenBetween(ctx context.Context, bucket string, since, until time.Time) ([]Record, error) {
+	var all []Record
+	err := c.HeadersSince(ctx, RecordStream(bucket), since, func(m Stored) {
+		if m.At.Before(until) {
+			all = append(all, Record{Key: strings.TrimPrefix(m.Subject, recordSubject(bucket, "")), Revision: m.Sequence, At: m.At})
+		}
+	})
+	return all, err
+}
+
 func recordOf(entry jetstream.KeyValueEntry) Record {
 	r := Record{Key: entry.Key(), Revision: entry.Revision(), At: entry.Created()}
 	if entry.Operation() == jetstream.KeyValuePut {

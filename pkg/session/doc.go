@@ -2,7 +2,7 @@
 // that all processes change by compare-and-set.
 //
 // A request of a session is pending from its admission on, and a turn once its result is known, which whoever builds
-// the session's next prompt finds out. Turns that leave are folded into a summary. Everything stands in the order of
+// the session's next prompt finds out; of a session at rest, whoever looks before results expire. Turns that leave are folded into a summary. Everything stands in the order of
 // acceptance:
 //
 //	        Join              Settle             Folded

@@ -19,8 +19,12 @@ const (
 	MaxState   = 32 << 10
 )
 
-// Grace is how long after its deadline a request's result may still be waited for.
-const Grace = time.Minute
+// Grace is how long after its deadline a request's result may still be waited for, and Late how long after it a result
+// that comes still makes a turn: what writes results may have been away.
+const (
+	Grace = time.Minute
+	Late  = 24 * time.Hour
+)
 
 // version of the records that this package writes. A later one may mean what this package does not know.
 const version = 1
@@ -133,6 +137,7 @@ func hash(parts []string) string {
 func (s *Session) Join(p Pending) (changed bool, err error) {
 	if p.Run == 1 {
 		s.restart(p.Place)
+		s.release(p)
 	}
 	if i := s.turn(p.ID); i >= 0 {
 		if s.Turns[i].Run >= p.Run {
@@ -165,6 +170,21 @@ func (s *Session) forget(now time.Time) bool {
 		s.Pending = slices.Delete(s.Pending, i, i+1)
 	}
 	return i >= 0
+}
+
+// reusedAfter is how much later than a request another one of the same id is: no marker is kept for less.
+const reusedAfter = 48 * time.Hour
+
+// release takes p's id from the request that had it before, whose marker is gone: else p would be taken for that one,
+// and not be remembered. A mark that no id has stands for it.
+func (s *Session) release(p Pending) {
+	isOther := func(q Place) bool { return p.At.Sub(q.At) > reusedAfter }
+	if i := s.turn(p.ID); i >= 0 && isOther(s.Turns[i].Place) {
+		s.Turns[i].ID += "'"
+	}
+	if i := s.pending(p.ID); i >= 0 && isOther(s.Pending[i].Place) {
+		s.Pending = slices.Delete(s.Pending, i, i+1)
+	}
 }
 
 // restartedAfter is how much later than a higher sequence a lower one is when its stream was deleted and made anew. It
@@ -203,18 +223,6 @@ func (s *Session) Built(id, user string, input json.RawMessage) bool {
 	}
 	s.Pending[i].User, s.Pending[i].Input = user, input
 	return true
-}
-
-// Before returns the requests but id that were accepted earlier than at and wait for their first result, the oldest
-// first. Replays hold nobody up.
-func (s *Session) Before(at Place, id string) []Pending {
-	var earlier []Pending
-	for _, p := range s.Pending {
-		if p.Run == 1 && p.ID != id && p.Place.Before(at) {
-			earlier = append(earlier, p)
-		}
-	}
-	return earlier
 }
 
 // Settle ends a pending request: with its turn, which takes the request's place, or with nothing to remember (nil). A

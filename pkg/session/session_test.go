@@ -134,13 +134,38 @@ func TestAStreamThatWasMadeAnewGoesOnBehindAllThatWas(t *testing.T) {
 		p.At = at(1003).At.Add(2*time.Minute + time.Duration(i))
 		join(t, s, p)
 	}
-	if ids(s.Pending) != "b d x y" || ids(s.Before(s.Pending[2].Place, "x")) != "b d" {
-		t.Errorf("waiting: %s, before x %s", ids(s.Pending), ids(s.Before(s.Pending[2].Place, "x")))
+	if ids(s.Pending) != "b d x y" {
+		t.Errorf("waiting: %s", ids(s.Pending))
 	}
 	s.Settle("y", &session.Turn{ID: "y", Run: 1, Place: s.Pending[3].Place})
 	s.Settle("b", turnOf("b", 1001)) // its job knows the old sequence
 	if turns(s) != "b c y" {
 		t.Errorf("turns %s", turns(s))
+	}
+}
+
+// Markers are kept for days, sessions for a month: by then an id can be used again.
+func TestAnIdThatIsUsedAgainAfterItsMarkerIsGoneIsAnotherTurn(t *testing.T) {
+	t.Parallel()
+	const later = 72 * 3600 // seconds
+	s := session.New("", "chat", "u")
+	join(t, s, pending("a", 1))
+	s.Settle("a", turnOf("a", 1))
+	join(t, s, pending("lost", 2)) // nobody found out how it ended
+	for _, id := range []string{"a", "lost"} {
+		if changed, err := s.Join(pending(id, 3600)); err != nil || changed {
+			t.Fatalf("the same request within the hour: %t, %v", changed, err)
+		}
+		join(t, s, pending(id, later))
+	}
+	again := turnOf("a", later)
+	again.Assistant = "answered anew"
+	s.Settle("a", again)
+	if len(s.Turns) != 2 || s.Turns[0].Assistant != "answered a" || s.Turns[1].Assistant != "answered anew" || s.Totals.Turns != 2 {
+		t.Errorf("%+v", s.Turns)
+	}
+	if len(s.Pending) != 1 || s.Pending[0].Place != at(later) {
+		t.Errorf("%+v", s.Pending)
 	}
 }
 
@@ -157,9 +182,6 @@ func TestAReplayTakesThePlaceOfItsTurn(t *testing.T) {
 	if changed, _ := s.Join(again); changed {
 		t.Error("the same replay joined twice")
 	}
-	if waiting := s.Before(at(9), "x"); len(waiting) != 0 {
-		t.Errorf("a replay holds up others: %v", waiting)
-	}
 	second := *turnOf("b", 2)
 	second.Run, second.Assistant, second.Place = 2, "the second answer", again.Place
 	s.Settle("b", &second)
@@ -169,24 +191,6 @@ func TestAReplayTakesThePlaceOfItsTurn(t *testing.T) {
 	s.Settle("b", turnOf("b", 2))
 	if s.Turns[1].Assistant != "the second answer" {
 		t.Error("an earlier run replaced a later one")
-	}
-}
-
-func TestAJobWaitsForThoseThatWereAcceptedBeforeIt(t *testing.T) {
-	t.Parallel()
-	s := session.New("", "chat", "u")
-	for i, id := range []string{"a", "b", "c", "d"} {
-		join(t, s, pending(id, i+1))
-	}
-	if got := ids(s.Before(at(3), "c")); got != "a b" {
-		t.Errorf("c waits for %q", got)
-	}
-	s.Settle("a", nil)
-	if got := ids(s.Before(at(3), "c")); got != "b" {
-		t.Errorf("after a ended without an output c waits for %q", got)
-	}
-	if got := ids(s.Before(at(2), "b")); got != "" {
-		t.Errorf("b waits for %q", got)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -165,19 +166,60 @@ func (st *Store) List(ctx context.Context) ([]Info, error) {
 	return all, errors.Join(faults...)
 }
 
-// Remove forgets a session, and returns what was remembered. broker.ErrNotFound: nothing was.
-func (st *Store) Remove(ctx context.Context, tenant, task, name string) (*Session, error) {
-	for ctx.Err() == nil {
-		s, revision, err := st.Load(ctx, tenant, task, name)
-		if err != nil {
-			return nil, err
+// Unsettled calls f with each session that was written last between two moments and has requests pending, or a summary
+// under way. known are the revisions that were found settled, by key; it is brought up to date. Records that cannot be
+// read are left out, and named in the error.
+func (st *Store) Unsettled(ctx context.Context, since, until time.Time, known map[string]uint64, f func(*Session)) error {
+	written, err := st.conn.WrittenBetween(ctx, broker.SessionsBucket, since, until)
+	if err != nil {
+		return fmt.Errorf("look for sessions at rest: %w", err)
+	}
+	settled := maps.Clone(known)
+	clear(known)
+	var faults []error
+	for _, w := range written {
+		if settled[w.Key] == w.Revision {
+			known[w.Key] = w.Revision
+			continue
 		}
-		if s.At.IsZero() {
+		r, err := st.conn.Record(ctx, broker.SessionsBucket, w.Key)
+		if err != nil {
+			return fmt.Errorf("read session record %s: %w", w.Key, err)
+		}
+		if len(r.Data) == 0 || r.Revision != w.Revision {
+			continue // removed, expired, or no longer at rest
+		}
+		s, err := decode(r.Data)
+		if err == nil && (len(s.Pending) > 0 || s.Fold != nil) {
+			f(s)
+			continue
+		}
+		if err != nil {
+			faults = append(faults, fmt.Errorf("record %s: %w", w.Key, err))
+		}
+		known[w.Key] = w.Revision
+	}
+	return errors.Join(faults...)
+}
+
+// Remove forgets a session, and returns what was remembered: a new session if that cannot be read. broker.ErrNotFound:
+// nothing was.
+func (st *Store) Remove(ctx context.Context, tenant, task, name string) (*Session, error) {
+	key := KeyOf(tenant, task, name)
+	for ctx.Err() == nil {
+		r, err := st.conn.Record(ctx, broker.SessionsBucket, key)
+		if err != nil {
+			return nil, fmt.Errorf("read session %s: %w", name, err)
+		}
+		if r.Data == nil {
 			return nil, fmt.Errorf("remove session %s: %w", name, broker.ErrNotFound)
 		}
-		err = st.conn.Remove(ctx, broker.SessionsBucket, KeyOf(tenant, task, name), revision)
+		err = st.conn.Remove(ctx, broker.SessionsBucket, key, r.Revision)
 		if err == nil {
-			return s, nil
+			if s, err := decode(r.Data); err == nil {
+				return s, nil
+			}
+			return New(tenant, task, name), nil
 		}
 		if !errors.Is(err, broker.ErrConflict) {
 			return nil, fmt.Errorf("remove session %s: %w", name, err)

@@ -385,6 +385,20 @@ func TestSessionsAreListedAndForgotten(t *testing.T) {
 	}
 }
 
+func TestASessionThatCannotBeReadIsForgottenAllTheSame(t *testing.T) {
+	t.Parallel()
+	r := setup(t)
+	if err := putRaw(t, r, `{"v":9}`); err != nil {
+		t.Fatal(err)
+	}
+	if was, err := r.stores[0].Remove(t.Context(), "", "chat", "unreadable"); err != nil || was.Name != "unreadable" || !was.At.IsZero() {
+		t.Errorf("forgotten: %+v, %v", was, err)
+	}
+	if s, _ := r.load("", "chat", "unreadable"); !s.At.IsZero() {
+		t.Errorf("after the removal: %+v", s)
+	}
+}
+
 // putRaw stores what no session is, under the key of one.
 func putRaw(t *testing.T, r *rig, data string) error {
 	t.Helper()

@@ -79,6 +79,9 @@ func (t *taskLoader) keeping(m *mapping) {
 	r.duration("result", &t.task.Retention.Result, 0, maxKeep)
 	r.duration("dead", &t.task.Retention.Dead, 0, maxKeep)
 	r.duration("session", &t.task.Retention.Session, 0, maxKeep)
+	if keep, most := t.task.Retention.Session, t.task.Deadline.Max; t.task.Context.Session != SessionNone && keep < most {
+		t.at(m.file, r.node, "retention.session (%s) must be at least deadline.max (%s): a session would be forgotten before its answer is there", shortly(keep), shortly(most))
+	}
 	r.done()
 	d, _ := m.sub("delivery")
 	d.truth("postgres", &t.task.Delivery.Postgres)

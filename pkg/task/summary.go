@@ -32,6 +32,9 @@ func (l *loader) checkSummaries() {
 		case !summary.saysSummary():
 			l.at(place.file, place.node, `the task %q must answer with a text (output.format: text), or an object with a required string "summary", to make summaries`, summary.Name)
 		}
+		if asks := l.set.Tasks[place.task]; asks != nil && asks.Redaction.LogContent == LogNever && summary.Redaction.LogContent != LogNever {
+			l.at(place.file, place.node, "the task %q is given what was said here, which nobody is to look at: it must have redaction.log_content: never, too", summary.Name)
+		}
 		l.summaryTakes(place, summary)
 	}
 }

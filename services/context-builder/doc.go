@@ -15,6 +15,7 @@
 //	wait.go     with one_at_a_time, the one that has not ended is awaited
 //	state.go    an answer changes the working state, or is refused to
 //	fold.go     turns that leave become a summary; failing that, their beginnings do
+//	rest.go     a session that nobody asks on in is settled before its results expire
 //	memory.go   all of this in one change of the session's record, then the prompt
 //
 // A job that is built again, after a kill, for another model, or in a replay, sees the turns that were accepted before

@@ -83,6 +83,9 @@ func TestTurnsThatLeaveAreFoldedByTheSummarysTask(t *testing.T) {
 		if got := spoken(s.build(&replay)); !slices.Equal(got, []string{"u: question 0"}) {
 			t.Errorf("%q", got)
 		}
+		if e := replay.History[len(replay.History)-1]; !strings.Contains(e.Detail, "will not be remembered") {
+			t.Errorf("it is not told: %+v", e)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"time"
 
 	"spillway/pkg/broker"
@@ -63,7 +64,10 @@ func (h *Handler) remember(ctx context.Context, s *session.Session, b *build, en
 	if err != nil {
 		b.note("%s: this request will not be remembered", err) // it is admitted, so it is answered
 	}
-	here := placeIn(s, j)
+	here, isKnown := placeIn(s, j)
+	if !isKnown && err == nil {
+		b.note("what was accepted after it in its session has left already: no conversation is shown, and it will not be remembered")
+	}
 	waits, settled, err := h.settle(ctx, s, b, here, ended)
 	write = write || settled
 	if err != nil {
@@ -92,19 +96,19 @@ func acceptedAt(s *session.Session, j *job.Job) session.Place {
 	return session.Place{Lane: j.Lane, Seq: j.RequestSeq, At: j.AcknowledgedAt}
 }
 
-// placeIn is where the session has the job: a replay stands where its first run did.
-func placeIn(s *session.Session, j *job.Job) session.Place {
+// placeIn is where the session has the job: a replay stands where its first run did. One that is not known came too late.
+func placeIn(s *session.Session, j *job.Job) (place session.Place, isKnown bool) {
 	for i := range s.Pending {
 		if s.Pending[i].ID == j.ID {
-			return s.Pending[i].Place
+			return s.Pending[i].Place, true
 		}
 	}
 	for i := range s.Turns {
 		if s.Turns[i].ID == j.ID {
-			return s.Turns[i].Place
+			return s.Turns[i].Place, true
 		}
 	}
-	return acceptedAt(s, j)
+	return acceptedAt(s, j), false
 }
 
 // take takes out of the session what the job may see: what was accepted before it.
@@ -152,10 +156,13 @@ func (b *build) sign(s *session.Session) {
 	}
 }
 
-// inputToKeep is what the state's expressions will want to read.
+// inputToKeep is what the state's expressions will want to read: the record has no room to carry inputs for nothing. One
+// that says input in another sense keeps it, too.
 func (b *build) inputToKeep() json.RawMessage {
-	if len(b.task.Context.StateUpdate) == 0 {
-		return nil
+	for _, u := range b.task.Context.StateUpdate {
+		if strings.Contains(u.Expr.String(), "input") {
+			return b.job.Input
+		}
 	}
-	return b.job.Input
+	return nil
 }

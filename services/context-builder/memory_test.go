@@ -274,7 +274,7 @@ func TestARequestThatIsBeingAdmittedIsAwaited(t *testing.T) {
 	s := converse(t, "model: small\ncontext: {session: optional}", nil)
 	early := s.stored("early", "first") // acknowledged, and ingest is at it
 	late := s.request("late", "second")
-	if err := s.refused(late); !err.Waits() || err.After != earlyPause || err.Message != "an earlier request of its session is being admitted" {
+	if err := s.refused(late); !err.Waits() || err.After != waitLeast || err.Message != fmt.Sprint("an earlier request of its session is being admitted, number ", early.RequestSeq) {
 		t.Fatalf("%+v", err)
 	}
 	overdue := *late
@@ -289,6 +289,40 @@ func TestARequestThatIsBeingAdmittedIsAwaited(t *testing.T) {
 	}
 	if err := s.refused(late); err.Message != "waits for early of its session" {
 		t.Fatalf("%+v", err)
+	}
+}
+
+// An ingest that died gives its requests back after seconds: who comes meanwhile does not read them all over and over.
+func TestWhoIsBehindManyRequestsOfOthersLooksAtEachOnce(t *testing.T) {
+	t.Parallel()
+	s := converse(t, "model: small\ncontext: {session: optional}", nil)
+	const others = 2*earlyReads + 10
+	for range others {
+		_, err := s.conn.Publish(t.Context(), &nats.Msg{Subject: broker.RequestSubject(job.Interactive, "sample"), Data: []byte(`{"session":"two","tenant":"acme"}`)})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	mine := s.stored("mine", "first")
+	late := s.request("late", "second")
+	comesBack := func(why string) {
+		late.History = []job.Event{{Kind: job.KindHop, Stage: broker.ContextBuilder, Fate: "retry", Detail: why}}
+	}
+	for looks := 1; ; looks++ {
+		err := s.refused(late)
+		comesBack(err.Message)
+		if want := fmt.Sprint("an earlier request of its session is being admitted, number ", mine.RequestSeq); err.Message == want {
+			break
+		}
+		if want := fmt.Sprint("many earlier requests are being admitted, number ", looks*earlyReads+1); err.Message != want || looks > 2 {
+			t.Fatalf("look %d: %q", looks, err.Message)
+		}
+	}
+	if err := s.conn.Delete(t.Context(), broker.RequestsStream, mine.RequestSeq); err != nil {
+		t.Fatal(err)
+	}
+	if got := spoken(s.build(late)); !slices.Equal(got, []string{"u: second"}) {
+		t.Errorf("%q", got)
 	}
 }
 

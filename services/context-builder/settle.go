@@ -21,7 +21,7 @@ const settlesAtOnce = 64
 type endings map[string]*job.Result
 
 // settle makes turns of the requests that ended, in order of acceptance. It returns the one that the job has to wait
-// for; nil: none. Replays hold nobody up, and wait for nobody.
+// for; nil: none. Replays hold nobody up, and wait for nobody; a batch request holds up those of its lane alone.
 func (h *Handler) settle(ctx context.Context, s *session.Session, b *build, here session.Place, ended endings) (waits *session.Pending, changed bool, err error) {
 	inTurn := b.task.Context.Order == task.OneAtATime
 	reads := 0
@@ -34,7 +34,7 @@ func (h *Handler) settle(ctx context.Context, s *session.Session, b *build, here
 		case (!inTurn || p.Run > 1) && p.User == "" && !isOverdue:
 			continue // nothing was made of it yet that could be remembered
 		}
-		isAhead := inTurn && isEarlier && p.Run == 1 && b.job.Run == 1
+		isAhead := inTurn && isEarlier && p.Run == 1 && b.job.Run == 1 && !mayTakeADay(p, b.job)
 		if reads++; reads > settlesAtOnce && isAhead {
 			return &p, changed, nil
 		} else if reads > settlesAtOnce {
@@ -46,8 +46,10 @@ func (h *Handler) settle(ctx context.Context, s *session.Session, b *build, here
 			return nil, changed, err
 		case r != nil:
 			b.settle(s, p, r)
-		case isOverdue:
+		case isOverdue && (p.User == "" || time.Now().After(p.Deadline.Add(session.Late))):
 			s.Settle(p.ID, nil)
+		case isOverdue:
+			continue // a result that is written late makes a turn yet, but nobody waits for it any more
 		case isAhead:
 			return &p, changed, nil
 		default:
@@ -56,6 +58,12 @@ func (h *Handler) settle(ctx context.Context, s *session.Session, b *build, here
 		changed = true
 	}
 	return nil, changed, nil
+}
+
+// mayTakeADay reports whether a request is of the batch lane and the job is not: somebody waits for the job, and would
+// for all that the lane and its deadlines allow. The answer is seen when it is there.
+func mayTakeADay(p session.Pending, j *job.Job) bool {
+	return p.Lane == job.Batch && j.Lane == job.Interactive
 }
 
 // ending reads the result of a request from the leader; nil: there is none of this run.
@@ -67,6 +75,9 @@ func (h *Handler) ending(ctx context.Context, taskName string, p session.Pending
 	switch {
 	case errors.Is(err, broker.ErrNotFound):
 		return nil, nil
+	case errors.Is(err, broker.ErrUnreadable): // it will not get better, and the session goes on
+		h.log.Error().Err(err).Str("job", p.ID).Str("task", taskName).Msg("a result can not be read, it is no turn of its session")
+		r = &job.Result{Run: p.Run, Status: job.Failed}
 	case err != nil:
 		return nil, fmt.Errorf("read the result of %s: %w", p.ID, err)
 	case r.Run < p.Run:

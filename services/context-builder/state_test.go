@@ -91,3 +91,21 @@ func TestARefusedStateIsToldByTheJobThatFoundIt(t *testing.T) {
 		t.Errorf("%v refused, %+v", n, b.History)
 	}
 }
+
+// A record is for turns: inputs may have 256 KB each.
+func TestAnInputIsKeptForTheStatesExpressionsThatReadItAlone(t *testing.T) {
+	t.Parallel()
+	for update, kept := range map[string]string{"output.say": "", "input.message + output.say": `{"message":"first"}`} {
+		s := converse(t, "model: small\ncontext: {session: optional, state: {update: {/said: "+update+"}}}", map[string]string{"state.schema.json": ""})
+		a := s.request("a", "first")
+		s.build(a)
+		if r := s.record(); r.Pending[0].User != "first" || string(r.Pending[0].Input) != kept {
+			t.Errorf("%s: kept %q", update, r.Pending[0].Input)
+		}
+		s.answer(a, say(" one"))
+		b := s.request("b", "second")
+		if s.build(b); !strings.Contains(string(b.State), " one") {
+			t.Errorf("%s: state %s", update, b.State)
+		}
+	}
+}

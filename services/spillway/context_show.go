@@ -18,6 +18,7 @@ type contextCmd struct {
 // contextShowCmd shows the newest prompt of an id.
 type contextShowCmd struct {
 	natsFlags
+	schemasFlag
 	ID string `arg:"" name:"id" help:"Id of the request."`
 }
 
@@ -68,6 +69,16 @@ func (c *contextShowCmd) Run(ctx context.Context, g *globals) error {
 	s, err := c.find(ctx, conn)
 	if err != nil {
 		return err
+	}
+	if s.From == fromLetter { // which is kept whatever the task says of looking at it
+		set, err := loadTasks(c.Schemas, g.getenv)
+		if err != nil {
+			return err
+		}
+		if hides, why := hidesTexts(set, s.Task); hides {
+			g.note("%s", why)
+			s.Messages = nil
+		}
 	}
 	if g.cli.JSON {
 		return quiet(g.printJSON(s))

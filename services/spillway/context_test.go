@@ -70,8 +70,13 @@ func TestWhatAModelSawIsShownSectionBySection(t *testing.T) {
 
 func TestWhatAModelSawIsToldFromWhatElseIsKept(t *testing.T) {
 	r := serve(t)
-	r.bury(t, "inference", "chat", "dead", fate.ProviderTimeout, false)
-	r.spillway(t, "context", "show", "dead").with(exitOK, "dead (task chat, run 1)", "user\n  private prompt\n", "#1 small: provider_timeout")
+	files := "--schemas=" + talks(t)
+	r.bury(t, "inference", "talk", "dead", fate.ProviderTimeout, false)
+	r.spillway(t, "context", "show", "dead", files).with(exitOK, "dead (task talk, run 1)", "user\n  private prompt\n", "#1 small: provider_timeout")
+	r.bury(t, "inference", "whisper", "hidden", fate.ProviderTimeout, false)
+	for _, form := range []string{"--json=false", "--json"} {
+		r.spillway(t, "context", "show", "hidden", files, form).with(exitOK, "texts are not shown", "whisper", "provider_timeout").without("private")
+	}
 
 	r.ended(t, "past", []job.Section{{Name: job.SectionSystem, Tokens: 200}, {Name: job.SectionDocuments, Tokens: 34, Kept: 1, Dropped: 3}})
 	r.spillway(t, "context", "show", "past").with(exitOK, "tokens  234\n", "documents  34      1      3", "the words are not kept", "the provider says 1,237").without("price")
@@ -87,9 +92,9 @@ func TestTheNewestRunIsShown(t *testing.T) {
 	r := serve(t)
 	r.shown(t, "two", 1)
 	now := time.Now().UTC()
-	r.put(t, broker.DeadSubject("inference", "chat", "two"), job.Letter{
+	r.put(t, broker.DeadSubject("inference", "talk", "two"), job.Letter{
 		V: job.Version, Stage: "inference", Code: fate.ProviderTimeout, At: now,
-		Job: &job.Job{V: job.Version, ID: "two", Task: "chat", Run: 2, Model: "large", PromptTokens: 77, Prompt: job.NewPrompt(job.Message{Role: "user", Content: "the second prompt"})},
+		Job: &job.Job{V: job.Version, ID: "two", Task: "talk", Run: 2, Model: "large", PromptTokens: 77, Prompt: job.NewPrompt(job.Message{Role: "user", Content: "the second prompt"})},
 	})
-	r.spillway(t, "context", "show", "two").with(exitOK, "two (task chat, run 2)", "the second prompt", "tokens  77\n").without("Hello")
+	r.spillway(t, "context", "show", "two", "--schemas="+talks(t)).with(exitOK, "two (task talk, run 2)", "the second prompt", "tokens  77\n").without("Hello")
 }

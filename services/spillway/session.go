@@ -135,6 +135,9 @@ func (c *sessionRmCmd) Run(ctx context.Context, g *globals) error {
 		if err != nil {
 			return err
 		}
+		if was.At.IsZero() {
+			g.note("what was remembered of it could not be read")
+		}
 		if len(was.Pending) > 0 {
 			g.note("%s of it still wait for their results, which nobody remembers now", count(len(was.Pending), "request"))
 		}

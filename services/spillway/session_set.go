@@ -61,7 +61,7 @@ func (c *sessionSetCmd) Run(ctx context.Context, g *globals) error {
 }
 
 func (c *sessionSetCmd) show(g *globals, s *session.Session, set *task.Set) error {
-	text := indent(pretty(s.State))
+	text := indent(harmless(pretty(s.State)))
 	if hides, why := hidesTexts(set, c.Task); hides {
 		g.note("%s", why)
 		text, s.State = indent("("+size(len(s.State))+")"), nil

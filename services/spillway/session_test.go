@@ -78,6 +78,8 @@ func TestSessionsAreListed(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.spillway(t, "session", "ls").with(exitFailed, "u/2", "version 99")
+	r.spillway(t, "session", "rm", "talk", "later").with(exitOK, "could not be read", "is forgotten")
+	r.spillway(t, "session", "ls").with(exitOK, "u/2").without("99")
 }
 
 func TestASessionIsShown(t *testing.T) {
@@ -161,6 +163,7 @@ func TestAPartOfTheStateIsSet(t *testing.T) {
 	if got := state("plain"); got != `{"anything":{"a":[2],"b":1}}` {
 		t.Errorf("the state is %s", got)
 	}
+	set("plain", "/name", `"\u202eeert"`).with(exitOK, `\u202eeert`).without("\u202e")
 	set("plain", "", "7").with(exitUsage, "a state is a JSON object")
 	set("plain", "/long", `"`+strings.Repeat("x", 32<<10)+`"`).with(exitUsage, "32.0 KiB is the most")
 	r.remember(t, "acme", "gone", "u", func(*session.Session) {})
