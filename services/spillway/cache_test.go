@@ -148,7 +148,9 @@ func TestACachedAnswerIsShownForAnInput(t *testing.T) {
 	show("--input", input, "--tenant=acme", "--simulate").with(exitOK, "of-acme", "only a real pipeline finds it")
 	show("--input", input, "--session=s-1", "--simulate").with(exitOK, "not served: it is 3h old, cache.fresh_for is 2h").without("only a")
 	show("--input", input, "--session=s-1").with(exitOK, "only a simulated pipeline finds it")
-	show("--input", input).with(exitNotFound, "nothing is kept for this input without a tenant", keyFor(t, dir, "bare", input, "", "", false), keyFor(t, dir, "bare", input, "", "", true))
+	show("--input", input).with(exitOK, "only a simulated pipeline finds it") // the task remembers nothing: a session makes no difference
+	const other = `{"text":"c"}`
+	show("--input", other).with(exitNotFound, "nothing is kept for this input without a tenant", keyFor(t, dir, "bare", other, "", "", false), keyFor(t, dir, "bare", other, "", "", true))
 	show("--input", input, "--tenant=beta").with(exitNotFound, "of the tenant beta")
 	if got := show("--input", input, "--tenant=acme", "--json").with(exitOK).one(); got["served"] != servedFresh || got["served_until"] == nil || got["stands_in_until"] != nil {
 		t.Errorf("%v", got)
