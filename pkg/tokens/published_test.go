@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"spillway/pkg/job"
+	"spillway/pkg/schema"
 )
 
 //go:generate go test -run TestPublishedUsage -update
@@ -39,54 +40,29 @@ type responseFormat struct {
 	Schema            json.RawMessage
 }
 
-// text is how the provider puts the schema before the model. What every strict schema says is left out.
+// text is what the model sees of the schema, as Spillway takes it to be.
 func (f *responseFormat) text(t *testing.T) string {
 	t.Helper()
-	schema := f.Schema
+	shown := []byte(f.Schema)
 	if f.Strict {
-		schema = without(t, schema, "required", "additionalProperties", "$schema")
+		compiled, err := schema.Compile(f.Schema)
+		if err != nil {
+			t.Fatal(err)
+		}
+		strict, err := compiled.Strict()
+		if err != nil {
+			t.Fatal(err)
+		}
+		shown = strict.Shown
 	}
 	var b bytes.Buffer
 	if f.Description != "" {
 		b.WriteString("// " + f.Description + "\n")
 	}
-	if err := json.Compact(&b, schema); err != nil {
+	if err := json.Compact(&b, shown); err != nil {
 		t.Fatal(err)
 	}
 	return b.String()
-}
-
-// without is an object without some of its keys, at any depth, in its own order.
-func without(t *testing.T, object json.RawMessage, keys ...string) json.RawMessage {
-	t.Helper()
-	d := json.NewDecoder(bytes.NewReader(object))
-	open, err := d.Token()
-	if err != nil {
-		t.Fatal(err)
-	}
-	delim, is := open.(json.Delim)
-	if !is {
-		return object
-	}
-	var parts [][]byte
-	for d.More() {
-		var part []byte
-		if delim == '{' {
-			name, err := d.Token()
-			if err != nil {
-				t.Fatal(err)
-			}
-			part = fmt.Appendf(nil, "%q:", name)
-		}
-		var value json.RawMessage
-		if err := d.Decode(&value); err != nil {
-			t.Fatal(err)
-		}
-		if name, _, _ := strings.Cut(strings.TrimPrefix(string(part), `"`), `"`); !slices.Contains(keys, name) {
-			parts = append(parts, append(part, without(t, value, keys...)...))
-		}
-	}
-	return slices.Concat([]byte{byte(delim)}, bytes.Join(parts, []byte{','}), []byte{byte(delim) + 2}) // ] and } are two after [ and {
 }
 
 // counted is what Spillway expects of the request.
