@@ -93,7 +93,7 @@ func TestARequestThatIsLateIsHandedOnOnlyIfNobodyAnsweredIt(t *testing.T) {
 	for name, row := range map[string]struct {
 		answerBy time.Duration
 		answered bool
-		done     bool
+		diverted bool
 	}{
 		"late, and answered":     {-time.Second, true, true},
 		"late, and not answered": {-time.Second, false, false},
@@ -106,7 +106,8 @@ func TestARequestThatIsLateIsHandedOnOnlyIfNobodyAnsweredIt(t *testing.T) {
 		if row.answered {
 			a.put("llm.write.toy."+id, nats.Header{"Spillway-Run": {"1"}}, map[string]any{"v": 1, "id": id, "run": 1, "status": "degraded"})
 		}
-		if err := a.Handle(t.Context(), j); isDone(err) != row.done || !row.done && err != nil {
+		err := a.Handle(t.Context(), j)
+		if f, ok := errors.AsType[*fate.Error](err); row.diverted != (ok && f.Fate == fate.Divert && f.Code == fate.Deadline) || !row.diverted && err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

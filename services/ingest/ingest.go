@@ -97,8 +97,25 @@ func (in *ingest) Handle(ctx context.Context, j *job.Job) error {
 		return err
 	}
 	killpoint.Here("after-join")
-	if time.Now().After(j.Deadline) {
+	return in.inTime(ctx, j, held)
+}
+
+// inTime diverts a job that nobody needs to be called for any more: its deadline passed, or fallback has answered it by its
+// marker. Fallback keeps it then, with its input, for a replay.
+func (in *ingest) inTime(ctx context.Context, j *job.Job, held *job.Marker) error {
+	now := time.Now()
+	switch {
+	case now.After(j.Deadline):
 		return fate.DivertTo(fate.Deadline, "the deadline passed before the request was admitted", nil)
+	case now.Before(held.AnswerBy):
+		return nil
+	}
+	run, err := in.conn.ResultRun(ctx, j.Task, j.ID)
+	if err != nil {
+		return fmt.Errorf("read the result of %s: %w", j.ID, err)
+	}
+	if run > 0 {
+		return fate.DivertTo(fate.Deadline, "answered from the ladder before the request was admitted", nil)
 	}
 	return nil
 }
@@ -124,7 +141,7 @@ func (in *ingest) admit(ctx context.Context, j *job.Job, r *reading, t *task.Tas
 	if err != nil {
 		return nil, fmt.Errorf("admit %s: %w", id, err)
 	}
-	if j.Arrival.Deliveries > 1 || time.Now().After(held.AnswerBy) { // fallback may have answered it
+	if j.Arrival.Deliveries > 1 {
 		run, err := in.conn.ResultRun(ctx, held.Task, id)
 		if err != nil {
 			return nil, fmt.Errorf("read the result of %s: %w", id, err)
