@@ -163,7 +163,8 @@ func TestWithoutLeaveToPublishDraftsJobsEndWell(t *testing.T) {
 	t.Parallel()
 	s, err := server.NewServer(&server.Options{
 		Port: -1, NoSigs: true, NoLog: true, JetStream: true, StoreDir: t.TempDir(), MaxPayload: 8 << 20,
-		Users: []*server.User{{Username: "u", Password: "p", Permissions: &server.Permissions{Publish: &server.SubjectPermission{Deny: []string{"llm.delta.>"}}}}},
+		JetStreamMaxStore: 1 << 44, // no share of the disk that happens to be free
+		Users:             []*server.User{{Username: "u", Password: "p", Permissions: &server.Permissions{Publish: &server.SubjectPermission{Deny: []string{"llm.delta.>"}}}}},
 	})
 	if err != nil {
 		t.Fatal(err)
