@@ -19,6 +19,7 @@ import (
 	"spillway/pkg/broker/brokertest"
 	"spillway/pkg/fate"
 	"spillway/pkg/job"
+	"spillway/pkg/task"
 	"spillway/services/ingest"
 	httpdoor "spillway/services/ingest/door"
 	"spillway/services/ingest/door/doortest"
@@ -80,7 +81,7 @@ func (r *rig) doorWith(ring *apikey.Ring, origins ...string) *httpdoor.Door {
 		r.t.Fatal(err)
 	}
 	d, err := httpdoor.New(ctx, httpdoor.Options{
-		Conn: conn, Desk: ingest.NewDesk(conn, r.tasks, zerolog.Nop()), Tasks: r.tasks, Stages: r.stageNames(),
+		Conn: conn, Desk: ingest.NewDesk(conn, task.NewBook(r.tasks), zerolog.Nop()), Tasks: task.NewBook(r.tasks), Stages: r.stageNames(),
 		Keys: ring, Origins: origins, Log: zerolog.Nop(),
 	})
 	if err != nil {

@@ -22,6 +22,7 @@ import (
 	"spillway/pkg/fakellm"
 	"spillway/pkg/job"
 	"spillway/pkg/stage"
+	"spillway/pkg/task"
 	"spillway/services"
 	"spillway/services/ingest"
 	"spillway/services/ingest/door"
@@ -193,7 +194,7 @@ func (r *rig) stages() []string {
 func (r *rig) door(t *testing.T, conn *broker.Conn) *httptest.Server {
 	t.Helper()
 	tasks := r.tasks()
-	d, err := door.New(t.Context(), door.Options{Conn: conn, Desk: ingest.NewDesk(conn, tasks, zerolog.Nop()), Tasks: tasks, Stages: r.stages(), Log: zerolog.Nop()})
+	d, err := door.New(t.Context(), door.Options{Conn: conn, Desk: ingest.NewDesk(conn, task.NewBook(tasks), zerolog.Nop()), Tasks: task.NewBook(tasks), Stages: r.stages(), Log: zerolog.Nop()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -121,10 +121,13 @@ type Gate interface {
 
 // Env is what a handler may use.
 type Env struct {
-	Conn    *broker.Conn
-	Tasks   *task.Set
-	Log     zerolog.Logger
-	Metrics prometheus.Registerer
+	Conn *broker.Conn
+	// Tasks are those that this process begins with; their models and providers are what it calls.
+	Tasks *task.Set
+	// Versions has the tasks as they change while it runs; nil: they do not. Read it by Book.
+	Versions *task.Book
+	Log      zerolog.Logger
+	Metrics  prometheus.Registerer
 	// Getenv reads what providers' *_env name; main passes it in.
 	Getenv func(string) string
 	// Inboxes are the streams of all stages' inboxes; the runner fills it in.
@@ -133,6 +136,14 @@ type Env struct {
 	Limits Limits
 	// SimulatorURL is where providers of kind simulated answer; "": they are refused.
 	SimulatorURL string
+}
+
+// Book has the tasks by the version that a job names.
+func (e *Env) Book() *task.Book {
+	if e.Versions != nil {
+		return e.Versions
+	}
+	return task.NewBook(e.Tasks)
 }
 
 // Limits bound the admitted but unfinished jobs of the whole pipeline.

@@ -34,6 +34,10 @@ func TestATaskThatOnlyNamesItsModelHasAllDefaults(t *testing.T) {
 		Delivery:   task.Delivery{Postgres: true, Webhook: "allowed"},
 		Redaction:  task.Redaction{Detect: []string{"email", "phone", "card", "iban", "ip", "secret"}, LogContent: "debug"},
 	}
+	if len(got.Models) != 1 || got.Models["small"] == nil {
+		t.Errorf("it may call %v", got.Models)
+	}
+	got.Models = nil
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}

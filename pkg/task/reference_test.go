@@ -1,8 +1,10 @@
 package task_test
 
 import (
+	"maps"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -59,6 +61,10 @@ func TestTheReferenceTaskLoadsAsItReads(t *testing.T) {
 		},
 		Budget: task.Budget{USDPerRequest: 0.02},
 	}
+	if models := slices.Sorted(maps.Keys(got.Models)); !slices.Equal(models, []string{"elsewhere", "large", "small"}) {
+		t.Errorf("it may call %v", models)
+	}
+	got.Models = nil
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
 	}

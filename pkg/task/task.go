@@ -61,6 +61,8 @@ type Task struct {
 	Cases        []Case
 	// Warm are inputs to be answered before somebody asks, from warm.jsonl: JSON, one each.
 	Warm [][]byte
+	// Models are the entries of the models that the task may call, as this version has them.
+	Models map[string]*Model
 	// ShapeHash is a hash over what shapes an answer besides its input: prompt, model and where it is called,
 	// parameters, output schema and rules, context.
 	ShapeHash string

@@ -38,6 +38,12 @@ func (d digest) hex(bytes int) string { return hex.EncodeToString(d.Sum(nil)[:by
 func (s *Set) stamp(t *Task) {
 	t.Version = s.version(t)
 	t.ShapeHash = s.shape(t)
+	t.Models = map[string]*Model{}
+	for _, name := range t.names() {
+		if model, ok := s.Models[name]; ok {
+			t.Models[name] = model
+		}
+	}
 }
 
 // version hashes the files as they are, so that it does not depend on how they are decoded, and the resolved

@@ -28,7 +28,7 @@ func Definition() stage.Definition {
 // Handler makes prompts.
 type Handler struct {
 	conn     *broker.Conn
-	tasks    *task.Set
+	tasks    *task.Book
 	sessions *session.Store
 	counter  *tokens.Counter
 	framings sync.Map // by encoding
@@ -44,7 +44,7 @@ func New(env *stage.Env) (*Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Handler{conn: env.Conn, tasks: env.Tasks, counter: tokens.New(), metrics: m, log: env.Log}
+	h := &Handler{conn: env.Conn, tasks: env.Book(), counter: tokens.New(), metrics: m, log: env.Log}
 	if env.Conn != nil {
 		h.sessions = session.NewStore(env.Conn)
 	}
@@ -53,7 +53,10 @@ func New(env *stage.Env) (*Handler, error) {
 
 // Handle makes the job's prompt for its model and makes sure that it fits, unless an answer is there already.
 func (h *Handler) Handle(ctx context.Context, j *job.Job) error {
-	t := h.tasks.Tasks[j.Task]
+	t, err := h.tasks.For(ctx, j)
+	if err != nil {
+		return fmt.Errorf("get the task of %s: %w", j.ID, err)
+	}
 	if t == nil {
 		return fate.DivertTo(fate.Internal, fmt.Sprintf("task %s is not loaded here", j.Task), nil)
 	}
@@ -65,7 +68,7 @@ func (h *Handler) Handle(ctx context.Context, j *job.Job) error {
 	if !remembers && h.isAnswered(ctx, t, j) {
 		return nil
 	}
-	m := h.tasks.Models[j.Model]
+	m := h.tasks.Model(t, j.Model)
 	if m == nil {
 		return fate.DivertTo(fate.Internal, fmt.Sprintf("model %s is not loaded here", job.Cut(j.Model, 64)), nil)
 	}

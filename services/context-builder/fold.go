@@ -141,7 +141,7 @@ func (h *Handler) fold(ctx context.Context, s *session.Session, b *build) bool {
 // ask publishes the request of a summary and notes it. The same turns make the same request, so that a prompt that is
 // made again asks nothing new.
 func (h *Handler) ask(ctx context.Context, s *session.Session, b *build, leaving []session.Turn) bool {
-	by := h.tasks.Tasks[b.task.Context.Summary.Task]
+	by := h.tasks.Live().Tasks[b.task.Context.Summary.Task]
 	body, n := h.request(s, b, by, leaving)
 	if n == 0 {
 		s.Folded(leaving[0].Place, b.extract(s.Summary, leaving[:1])) // too long for any request
@@ -170,7 +170,7 @@ func (h *Handler) request(s *session.Session, b *build, by *task.Task, leaving [
 	if by == nil {
 		return nil, 0 // not loaded here
 	}
-	room := int(float64(budgetOf(by, h.tasks.Models[by.Model], 0).input) * foldShare)
+	room := int(float64(budgetOf(by, h.tasks.Model(by, by.Model), 0).input) * foldShare)
 	before := ""
 	if s.Summary != nil {
 		before = s.Summary.Text

@@ -76,11 +76,11 @@ func (h *Handler) settleRested(ctx context.Context, until time.Time, known map[s
 
 // settleOne makes turns of what ended in a session, as a prompt of a request that waits for nobody would.
 func (h *Handler) settleOne(ctx context.Context, s *session.Session) error {
-	t := h.tasks.Tasks[s.Task]
-	if t == nil || h.tasks.Models[t.Model] == nil || !t.Remembers(s.Name) {
+	t := h.tasks.Live().Tasks[s.Task]
+	if t == nil || h.tasks.Model(t, t.Model) == nil || !t.Remembers(s.Name) {
 		return nil
 	}
-	r, err := h.rulerOf(h.tasks.Models[t.Model])
+	r, err := h.rulerOf(h.tasks.Model(t, t.Model))
 	if err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ func TestCannedAnswersKnowTheStateOfTheSession(t *testing.T) {
 	tk := &task.Task{Name: "toy", Ladder: []task.Rung{{Kind: task.RungCanned}}, Canned: []task.Canned{
 		rule(`state.intent == "exchange"`, `"by the state"`), rule(`session.id == "mine"`, `"by the session"`), {Output: []byte(`"any"`)},
 	}}
-	f := &fallback{tasks: &task.Set{Tasks: map[string]*task.Task{"toy": tk}}, m: newMetrics(nil)}
+	f := &fallback{tasks: task.NewBook(&task.Set{Tasks: map[string]*task.Task{"toy": tk}}), m: newMetrics(nil)}
 	for _, row := range []struct{ state, session, want string }{
 		{`{"intent":"exchange"}`, "other", `"by the state"`},
 		{`{"intent":"inquiry"}`, "mine", `"by the session"`},

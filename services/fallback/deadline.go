@@ -171,7 +171,7 @@ func (f *fallback) standIn(ctx context.Context, m *job.Marker) error {
 func (f *fallback) overdue(ctx context.Context, m *job.Marker) *job.Job {
 	j := m.Job()
 	j.Trouble = &job.Trouble{Stage: broker.Fallback, Code: fate.Deadline, Message: "no result by the deadline", At: time.Now().UTC()}
-	t := f.tasks.Tasks[m.Task]
+	t := f.versionOf(ctx, m)
 	if t != nil {
 		for _, rung := range t.Ladder {
 			outcome, detail := rungSkipped, "no time for a call"
@@ -189,6 +189,19 @@ func (f *fallback) overdue(ctx context.Context, m *job.Marker) *job.Job {
 	}
 	j.Fail(fate.Deadline, j.Trouble.Message+"; the job is kept where it is stuck and becomes a dead letter there", "")
 	return j
+}
+
+// versionOf is the task in the version that the marker names, the live one if that is not to be had in time; nil: it is
+// not known.
+func (f *fallback) versionOf(ctx context.Context, m *job.Marker) *task.Task {
+	try, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	t, err := f.tasks.ForMarker(try, m)
+	if err != nil {
+		f.log.Warn().Err(err).Str("job", m.ID).Str("task", m.Task).Msg("version of the task not read, answering from the live one")
+		return f.tasks.Live().Tasks[m.Task]
+	}
+	return t
 }
 
 // fromChosen answers with the canned answer that was chosen at admission. The number that another version of

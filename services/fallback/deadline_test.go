@@ -89,7 +89,7 @@ func TestAMarkerThatCouldNotBeReadIsWatchedOnceItCanBe(t *testing.T) {
 func TestTheCannedAnswerOfAnotherVersionIsTheOneForEverything(t *testing.T) {
 	t.Parallel()
 	f := setup(t).handler.(*fallback)
-	toy := f.tasks.Tasks["toy"]
+	toy := f.tasks.Live().Tasks["toy"]
 	toy.Ladder = []task.Rung{{Kind: task.RungCanned}}
 	toy.Canned = []task.Canned{{Output: []byte(`"sad"`)}, {Output: []byte(`"any"`)}}
 	for _, c := range []struct {

@@ -31,7 +31,7 @@ func Definition() stage.Definition {
 
 type fallback struct {
 	conn  *broker.Conn
-	tasks *task.Set
+	tasks *task.Book
 	index *index
 	m     *metrics
 	log   zerolog.Logger
@@ -44,7 +44,7 @@ var (
 
 func newFallback(env *stage.Env) (stage.Handler, error) {
 	m := newMetrics(env.Metrics)
-	return &fallback{conn: env.Conn, tasks: env.Tasks, index: newIndex(m), m: m, log: env.Log}, nil
+	return &fallback{conn: env.Conn, tasks: env.Book(), index: newIndex(m), m: m, log: env.Log}, nil
 }
 
 // Handle answers a diverted job, or starts a new run.

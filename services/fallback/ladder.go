@@ -17,7 +17,10 @@ const leastCallTime = time.Second
 // climb tries the rungs that are left, in order.
 func (f *fallback) climb(ctx context.Context, j *job.Job) error {
 	j.Answer, j.Correction = nil, nil
-	t := f.tasks.Tasks[j.Task]
+	t, err := f.tasks.For(ctx, j)
+	if err != nil {
+		return fmt.Errorf("get the task of %s: %w", j.ID, err)
+	}
 	if t == nil {
 		return f.fail(j, "the task is not loaded here")
 	}
@@ -88,7 +91,7 @@ func (f *fallback) fromModel(j *job.Job, t *task.Task, rung task.Rung) (outcome,
 		return rungSkipped, why
 	}
 	j.To = broker.ContextBuilder
-	if !j.Prompt.IsZero() && fitsAsWell(f.tasks.Models[j.Model], f.tasks.Models[rung.Model]) {
+	if !j.Prompt.IsZero() && fitsAsWell(f.tasks.Model(t, j.Model), f.tasks.Model(t, rung.Model)) {
 		j.To = broker.Inference
 	} else {
 		j.Prompt = job.Prompt{}
@@ -106,7 +109,7 @@ func fitsAsWell(made, next *task.Model) bool {
 // unusable says why a model cannot help this job; "": it may.
 func (f *fallback) unusable(j *job.Job, t *task.Task, rung task.Rung) string {
 	last := latest(j)
-	next, failed := f.tasks.Models[rung.Model], f.tasks.Models[j.Model]
+	next, failed := f.tasks.Model(t, rung.Model), f.tasks.Model(t, j.Model)
 	total := j.Deadline.Sub(j.AcknowledgedAt)
 	switch {
 	case next == nil:

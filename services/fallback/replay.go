@@ -97,7 +97,7 @@ func (f *fallback) renew(ctx context.Context, j *job.Job, order job.Arrival) err
 	f.m.replays.WithLabelValues("started").Inc()
 	renewed(j, letter.Job, run)
 	j.ForgetDead = stored.Sequence
-	if t := f.tasks.Tasks[j.Task]; t != nil {
+	if t := f.tasks.Live().Tasks[j.Task]; t != nil {
 		j.Model = t.Model
 	}
 	if wanted.Model != "" {
@@ -121,11 +121,11 @@ func readOverrides(body []byte) (overrides, error) {
 }
 
 func (f *fallback) checkOverrides(o overrides, taskName string) error {
-	t := f.tasks.Tasks[taskName]
+	t := f.tasks.Live().Tasks[taskName]
 	switch {
 	case t == nil:
 		return &refusal{fate.UnknownTask, "the task is not loaded here"}
-	case o.Model != "" && f.tasks.Models[o.Model] == nil:
+	case o.Model != "" && f.tasks.Live().Models[o.Model] == nil:
 		return &refusal{fate.InvalidRequest, fmt.Sprintf("there is no model %q", job.Cut(o.Model, 64))}
 	case o.TaskVersion != "" && o.TaskVersion != t.Version:
 		return &refusal{fate.InvalidRequest, fmt.Sprintf("version %s of the task is not loaded here, %s is", job.Cut(o.TaskVersion, 64), t.Version)}
@@ -197,7 +197,7 @@ func (f *fallback) take(ctx context.Context, dead *job.Job, order job.Arrival, s
 		total := dead.Deadline.Sub(dead.AcknowledgedAt)
 		next.AcknowledgedAt, next.Deadline = order.At.UTC(), order.At.UTC().Add(total)
 		next.AnswerBy, next.TraceParent = next.Deadline.Add(-time.Second), dead.TraceParent
-		if t := f.tasks.Tasks[dead.Task]; t != nil {
+		if t := f.tasks.Live().Tasks[dead.Task]; t != nil {
 			next.AnswerBy = next.Deadline.Add(-t.AnswerLead(total))
 			f.markVersion(&next, dead, t)
 		}

@@ -3,6 +3,7 @@ package inference
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -29,21 +30,15 @@ type telling struct {
 	offer func(job.Draft) bool
 	// outbox is where offer puts them; nil without a connection.
 	outbox *stage.Outbox
-	// shapes say which strings of a task's output are shown only whole.
-	shapes map[string]*partial.Shape
+	// shapes say which strings of a task's output are shown only whole, by version of the task.
+	shapes sync.Map
 	// calls is how many calls have drafts now.
 	calls atomic.Int64
 }
 
 // newTelling lets drafts be published on the connection.
 func newTelling(env *stage.Env) (*telling, error) {
-	t := &telling{shapes: map[string]*partial.Shape{}}
-	for name, of := range env.Tasks.Tasks {
-		if of.OutputSchema == nil {
-			continue
-		}
-		t.shapes[name] = partial.ShapeOf(of.OutputSchema.Document())
-	}
+	t := &telling{}
 	if env.Conn == nil {
 		return t, nil
 	}
@@ -53,6 +48,20 @@ func newTelling(env *stage.Env) (*telling, error) {
 	}
 	t.offer = t.outbox.Offer
 	return t, nil
+}
+
+// shapeOf is nil for a task whose output has no schema.
+func (t *telling) shapeOf(of *task.Task) *partial.Shape {
+	if of.OutputSchema == nil {
+		return nil
+	}
+	version := of.Name + "/" + of.Version
+	if known, ok := t.shapes.Load(version); ok {
+		return known.(*partial.Shape)
+	}
+	shape := partial.ShapeOf(of.OutputSchema.Document())
+	t.shapes.Store(version, shape)
+	return shape
 }
 
 func (t *telling) run(ctx context.Context) error {
@@ -85,8 +94,7 @@ type drafts struct {
 }
 
 // tells reports whether drafts of the job's answers are published at all.
-func (h *Handler) tells(j *job.Job) bool {
-	t := h.tasks.Tasks[j.Task]
+func (h *Handler) tells(j *job.Job, t *task.Task) bool {
 	return j.Stream && h.drafts.offer != nil && t != nil && t.Output.Stream != task.StreamNever
 }
 
@@ -102,12 +110,12 @@ func (h *Handler) headOf(j *job.Job, event string) job.Draft {
 // are to be left.
 func (h *Handler) draftsOf(c *call) *drafts {
 	j := c.job
-	if !h.tells(j) {
+	if !h.tells(j, c.task) {
 		return nil
 	}
 	d := &drafts{telling: h.drafts, head: h.headOf(j, job.DraftPart)}
 	if c.task.Output.Format != task.FormatText {
-		d.value = &partial.Reader{Shape: h.drafts.shapes[c.task.Name]}
+		d.value = &partial.Reader{Shape: h.drafts.shapeOf(c.task)}
 	}
 	// The drafts of a delivery before this one are not known of.
 	if j.Drafted || j.Arrival.Deliveries > 1 {
@@ -119,8 +127,11 @@ func (h *Handler) draftsOf(c *call) *drafts {
 
 // takeBack takes back what a process that died may have shown, of a job whose call is not made again here. Parked
 // jobs are delivered often without a call.
-func (h *Handler) takeBack(j *job.Job) {
-	if j.Arrival.Deliveries > 1 && j.Arrival.Stream != broker.ParkedStream && h.tells(j) {
+func (h *Handler) takeBack(ctx context.Context, j *job.Job) {
+	if j.Arrival.Deliveries <= 1 || j.Arrival.Stream == broker.ParkedStream {
+		return
+	}
+	if t, err := h.tasks.For(ctx, j); err == nil && h.tells(j, t) {
 		d := h.headOf(j, job.DraftRetracted)
 		d.N = 1
 		h.drafts.offer(d)

@@ -28,7 +28,7 @@ func told(format string, offer func(job.Draft) bool) (*call, *drafts) {
 		job:  &job.Job{Task: "told", Run: 1, Stream: true, Arrival: job.Arrival{Deliveries: 1}},
 		task: &task.Task{Name: "told", Output: task.Output{Format: format}},
 	}
-	h := &Handler{tasks: &task.Set{Tasks: map[string]*task.Task{"told": c.task}}, drafts: &telling{offer: offer}}
+	h := &Handler{tasks: task.NewBook(&task.Set{Tasks: map[string]*task.Task{"told": c.task}}), drafts: &telling{offer: offer}}
 	return c, h.draftsOf(c)
 }
 
@@ -177,7 +177,7 @@ func TestWhatIsCancelledIsRetractedWithoutACode(t *testing.T) {
 func TestAChoiceIsDraftedWhole(t *testing.T) {
 	t.Parallel()
 	b := setup(t, "http://127.0.0.1:1/v1")
-	if b.drafts.shapes["greet"] == nil {
+	if b.drafts.shapeOf(b.tasks.Live().Tasks["greet"]) == nil {
 		t.Fatal("the task's schema has no shape")
 	}
 	compiled, err := schema.Compile([]byte(`{"properties":{"intent":{"enum":["support"]},"say":{"type":"string"}}}`))

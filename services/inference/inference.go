@@ -58,7 +58,9 @@ func Definition() stage.Definition {
 
 // Handler makes one call to a model for each job that it is given.
 type Handler struct {
-	tasks     *task.Set
+	tasks *task.Book
+	// models are those that this process began with: what is kept of a model is kept of these.
+	models    map[string]*task.Model
 	providers map[string]*provider
 	// unusable says why a provider that no task names could not be made; a replay may still ask for it.
 	unusable map[string]error
@@ -91,7 +93,8 @@ var (
 // New makes the handler. It fails when a provider that a task needs can not be used as it is configured.
 func New(env *stage.Env) (*Handler, error) {
 	h := &Handler{
-		tasks:     env.Tasks,
+		tasks:     env.Book(),
+		models:    env.Tasks.Models,
 		providers: make(map[string]*provider, len(env.Tasks.Providers)),
 		unusable:  map[string]error{},
 		parked:    map[parkedKey]*parked{},
@@ -208,16 +211,16 @@ func (h *Handler) Handle(ctx context.Context, j *job.Job) error {
 	if h.isCancelled(j) {
 		return fate.DoneElsewhere("the job was cancelled")
 	}
-	c, err := h.prepare(j)
+	c, err := h.prepare(ctx, j)
 	if err != nil {
-		h.takeBack(j)
+		h.takeBack(ctx, j)
 		return err
 	}
 	own, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer h.onCancel(j, func() { cancel(errCancelled) })()
 	if err := h.enter(own, c); err != nil {
-		h.takeBack(j)
+		h.takeBack(ctx, j)
 		if errors.Is(err, errCancelled) {
 			return fate.DoneElsewhere("the job was cancelled while it waited")
 		}
@@ -252,8 +255,11 @@ func (h *Handler) Handle(ctx context.Context, j *job.Job) error {
 }
 
 // prepare finds what the call needs, and refuses the call that the job may not make any more.
-func (h *Handler) prepare(j *job.Job) (*call, error) {
-	t := h.tasks.Tasks[j.Task]
+func (h *Handler) prepare(ctx context.Context, j *job.Job) (*call, error) {
+	t, err := h.tasks.For(ctx, j)
+	if err != nil {
+		return nil, fmt.Errorf("get the task of %s: %w", j.ID, err)
+	}
 	if t == nil {
 		return nil, fate.DivertTo(fate.Internal, "the task is not loaded at inference", nil)
 	}
@@ -261,7 +267,7 @@ func (h *Handler) prepare(j *job.Job) (*call, error) {
 	if j.Model == "" {
 		j.Model = t.Model
 	}
-	m := h.tasks.Models[j.Model]
+	m := h.tasks.Model(t, j.Model)
 	if m == nil {
 		return nil, fate.DivertTo(fate.ProviderRefusedRequest, fmt.Sprintf("no model of the name %q is in models.yaml", job.Cut(j.Model, 64)), nil)
 	}

@@ -33,7 +33,7 @@ func TestACallThatHasNoTimeLeftWhenItMayBeginLeavesNeitherPlaceNorProbeBehind(t 
 	b := shared(t, "http://127.0.0.1:9/v1", oneAtATime)
 	b.due(t)
 	j := parkedJob()
-	c, err := b.prepare(j)
+	c, err := b.prepare(t.Context(), j)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func TestACallThatIsRefusedAfterItGotItsPlaceGivesItBack(t *testing.T) {
 	t.Parallel()
 	b := shared(t, "http://127.0.0.1:9/v1", oneAtATime)
 	b.due(t)
-	c, err := b.prepare(newJob(job.Interactive))
+	c, err := b.prepare(t.Context(), newJob(job.Interactive))
 	if err != nil {
 		t.Fatal(err)
 	}

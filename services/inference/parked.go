@@ -20,7 +20,7 @@ func (h *Handler) Inboxes() []stage.Inbox {
 		return nil
 	}
 	var inboxes []stage.Inbox
-	models := append(slices.Collect(maps.Keys(h.tasks.Models)), h.forsaken()...)
+	models := append(slices.Collect(maps.Keys(h.models)), h.forsaken()...)
 	slices.Sort(models)
 	for _, model := range models {
 		for _, in := range lanes() {
@@ -55,7 +55,7 @@ func (h *Handler) forsaken() []string {
 	var names []string
 	for _, subject := range subjects {
 		name := broker.Token(subject, 3)
-		if h.tasks.Models[name] == nil && !slices.Contains(names, name) {
+		if h.models[name] == nil && !slices.Contains(names, name) {
 			names = append(names, name)
 		}
 	}

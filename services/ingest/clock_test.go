@@ -24,7 +24,7 @@ func TestADeadlineCountsFromJetStreamsTimeWhateverTheDoorsClockSays(t *testing.T
 	toy.Deadline.Default, toy.Deadline.Max = time.Minute, time.Minute
 	for name, off := range map[string]time.Duration{"slow": -5 * time.Minute, "fast": time.Hour, "right": 0} {
 		var log bytes.Buffer
-		d := NewDesk(conn, &task.Set{Tasks: map[string]*task.Task{"toy": toy}}, zerolog.New(&log))
+		d := NewDesk(conn, task.NewBook(&task.Set{Tasks: map[string]*task.Task{"toy": toy}}), zerolog.New(&log))
 		d.clock.now = func() time.Time { return time.Now().Add(off) }
 		receipt, m := d.Submit(t.Context(), Submission{Task: "toy", Body: []byte(`{"input":{"text":"` + name + `"}}`)})
 		if receipt.Error != nil {

@@ -28,13 +28,13 @@ import (
 // TestWhatADoorAcknowledgedBeforeItWasKilledEndsWithAResult pins it.
 type Desk struct {
 	conn  *broker.Conn
-	tasks *task.Set
+	tasks *task.Book
 	clock *clock
 	log   zerolog.Logger
 }
 
 // NewDesk makes a desk for the requests of these tasks.
-func NewDesk(conn *broker.Conn, tasks *task.Set, log zerolog.Logger) *Desk {
+func NewDesk(conn *broker.Conn, tasks *task.Book, log zerolog.Logger) *Desk {
 	return &Desk{conn: conn, tasks: tasks, log: log, clock: &clock{now: time.Now, log: log, ask: func(ctx context.Context) (time.Time, error) {
 		// Its leader gives the requests their times.
 		s, err := conn.JS.Stream(ctx, broker.RequestsStream)
@@ -81,7 +81,7 @@ const deskTimeout = 8 * time.Second
 func (d *Desk) Submit(ctx context.Context, s Submission) (job.Receipt, *job.Marker) {
 	ctx, cancel := context.WithTimeout(ctx, deskTimeout)
 	defer cancel()
-	t := d.tasks.Tasks[s.Task]
+	t := d.tasks.Live().Tasks[s.Task]
 	lane := laneOf(s.Body, t)
 	r := read(s.Body, s.MsgID, s.Task, lane, t)
 	body := s.bind(r, t)

@@ -55,7 +55,7 @@ func decode(data []byte, a job.Arrival) (*job.Job, error) {
 
 type ingest struct {
 	conn     *broker.Conn
-	tasks    *task.Set
+	tasks    *task.Book
 	desk     *Desk
 	sessions *session.Store
 	m        *metrics
@@ -72,15 +72,16 @@ var (
 )
 
 func newIngest(env *stage.Env) (stage.Handler, error) {
+	book := env.Book()
 	return &ingest{
-		conn: env.Conn, tasks: env.Tasks, desk: NewDesk(env.Conn, env.Tasks, env.Log),
+		conn: env.Conn, tasks: book, desk: NewDesk(env.Conn, book, env.Log),
 		sessions: session.NewStore(env.Conn), m: newMetrics(env.Metrics), log: env.Log, created: map[string]time.Time{},
 	}, nil
 }
 
 // Handle admits one request.
 func (in *ingest) Handle(ctx context.Context, j *job.Job) error {
-	t := in.tasks.Tasks[j.Task]
+	t := in.tasks.Live().Tasks[j.Task]
 	r := read(j.Raw, j.Arrival.Header[broker.MsgIDHeader], j.Task, j.Lane, t)
 	held, err := in.admit(ctx, j, r, t)
 	if err != nil {
@@ -171,7 +172,7 @@ func (in *ingest) Rescue(ctx context.Context, j *job.Job) error {
 	if json.Unmarshal(j.Raw, &r.request) != nil {
 		r.request = job.Request{}
 	}
-	fill(j, held, r, in.tasks.Tasks[j.Task])
+	fill(j, held, r, in.tasks.Live().Tasks[j.Task])
 	j.Raw = nil
 	return nil
 }

@@ -28,7 +28,7 @@ func Definition() stage.Definition {
 
 type writer struct {
 	conn  *broker.Conn
-	tasks *task.Set
+	tasks *task.Book
 	m     *metrics
 	log   zerolog.Logger
 }
@@ -36,7 +36,7 @@ type writer struct {
 var _ stage.Handler = (*writer)(nil)
 
 func newWriter(env *stage.Env) (stage.Handler, error) {
-	return &writer{conn: env.Conn, tasks: env.Tasks, m: newMetrics(env.Metrics), log: env.Log}, nil
+	return &writer{conn: env.Conn, tasks: env.Book(), m: newMetrics(env.Metrics), log: env.Log}, nil
 }
 
 // Handle writes the job's result, unless its run has one already.

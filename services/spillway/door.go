@@ -114,7 +114,7 @@ func (f doorFlags) open(ctx context.Context, p *process, conn *broker.Conn, loop
 		stages = append(stages, d.Name)
 	}
 	p.door, err = door.New(ctx, door.Options{
-		Conn: conn, Desk: ingest.NewDesk(conn, p.env.Tasks, log), Tasks: p.env.Tasks, Stages: stages,
+		Conn: conn, Desk: ingest.NewDesk(conn, p.env.Versions, log), Tasks: p.env.Versions, Stages: stages,
 		Keys: ring, Open: loopback && len(made) == 0, PublicURL: f.PublicURL, Origins: f.CORSOrigin, Metrics: p.registry, Log: log,
 	})
 	if err != nil {

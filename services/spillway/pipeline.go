@@ -75,6 +75,7 @@ func newProcess(conn *broker.Conn, tasks *task.Set, f roleFlags, getenv func(str
 		p.simulator = s
 		p.env.SimulatorURL, p.env.Tasks = s.URL(), tasks.Simulated()
 	}
+	p.env.Versions = task.NewBook(p.env.Tasks)
 	if names == nil {
 		for _, d := range services.Pipeline() {
 			names = append(names, d.Name)

@@ -106,7 +106,7 @@ func (s screen) http() string {
 
 func (s screen) names() []string {
 	var names []string
-	for name := range s.p.env.Tasks.Tasks {
+	for name := range s.p.env.Versions.Live().Tasks {
 		names = append(names, name)
 	}
 	slices.Sort(names)
@@ -132,7 +132,7 @@ func (s screen) selfCheck(ctx context.Context) {
 }
 
 func (s screen) sample(ctx context.Context, cl *client.Client, name string) (*job.Result, error) {
-	body, err := json.Marshal(map[string]any{"input": json.RawMessage(s.p.env.Tasks.Sample(name)), "cache": "bypass"})
+	body, err := json.Marshal(map[string]any{"input": json.RawMessage(s.p.env.Versions.Live().Sample(name)), "cache": "bypass"})
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +172,7 @@ func (s screen) next() {
 		return
 	}
 	name := s.names()[0]
-	input := s.p.env.Tasks.Sample(name)
+	input := s.p.env.Versions.Live().Sample(name)
 	flag := ""
 	if s.url != defaultURL {
 		flag = " --nats " + s.url

@@ -40,7 +40,7 @@ func (h *Handler) correct(j *job.Job, t *task.Task, v *Verdict) error {
 		// On the ladder the job stays with the rung's model: it is there because others are in trouble.
 		model = t.Correction.LastOn
 	}
-	limit, fits := h.limitFor(j, model, dialogue)
+	limit, fits := h.limitFor(j, h.tasks.Model(t, model), dialogue)
 	if !fits {
 		return invalid(j, v, "a correction does not fit the window of model "+model)
 	}
@@ -81,8 +81,7 @@ func hasTime(j *job.Job, t *task.Task, now time.Time) bool {
 }
 
 // limitFor is the limit of the corrected answer, which has to share the window with the dialogue. 0: none.
-func (h *Handler) limitFor(j *job.Job, model string, dialogue []job.Message) (limit int, fits bool) {
-	m := h.tasks.Models[model]
+func (h *Handler) limitFor(j *job.Job, m *task.Model, dialogue []job.Message) (limit int, fits bool) {
 	if m == nil || m.ContextWindow == 0 {
 		return j.MaxOutputTokens, true
 	}

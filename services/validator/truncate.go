@@ -60,7 +60,7 @@ func limitOf(j *job.Job, t *task.Task) int {
 // raisedLimit is twice the limit, at most what the model can say and what its window leaves.
 func (h *Handler) raisedLimit(j *job.Job, t *task.Task) int {
 	raised := 2 * limitOf(j, t)
-	m := h.tasks.Models[j.Model]
+	m := h.tasks.Model(t, j.Model)
 	if m == nil {
 		return raised
 	}

@@ -28,7 +28,7 @@ func Definition() stage.Definition {
 
 // Handler judges answers.
 type Handler struct {
-	tasks   *task.Set
+	tasks   *task.Book
 	metrics *metrics
 	log     zerolog.Logger
 	now     func() time.Time
@@ -43,7 +43,7 @@ func New(env *stage.Env) (*Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	h := &Handler{tasks: env.Tasks, metrics: m, log: env.Log, now: time.Now}
+	h := &Handler{tasks: env.Book(), metrics: m, log: env.Log, now: time.Now}
 	if env.Conn != nil {
 		h.publish = func(d job.Draft) { stage.PublishDraft(env.Conn, d) }
 	}
@@ -51,8 +51,11 @@ func New(env *stage.Env) (*Handler, error) {
 }
 
 // Handle judges the job's answer, and ends the run with it or sends the job where it can be mended.
-func (h *Handler) Handle(_ context.Context, j *job.Job) error {
-	t := h.tasks.Tasks[j.Task]
+func (h *Handler) Handle(ctx context.Context, j *job.Job) error {
+	t, err := h.tasks.For(ctx, j)
+	if err != nil {
+		return fmt.Errorf("get the task of %s: %w", j.ID, err)
+	}
 	if t == nil {
 		return fate.DivertTo(fate.Internal, fmt.Sprintf("task %s is not loaded here", j.Task), nil)
 	}

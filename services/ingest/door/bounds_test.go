@@ -29,7 +29,7 @@ func (w *wire) accepting(tune func(*Door)) (*Door, *httptest.Server) {
 		w.t.Fatal(err)
 	}
 	return w.open(w.conn, func(d *Door) {
-		d.o.Tasks, d.o.Desk = tasks, ingest.NewDesk(w.conn, tasks, zerolog.Nop())
+		d.o.Tasks, d.o.Desk = task.NewBook(tasks), ingest.NewDesk(w.conn, task.NewBook(tasks), zerolog.Nop())
 		tune(d)
 	})
 }

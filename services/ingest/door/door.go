@@ -27,7 +27,7 @@ type Options struct {
 	Conn *broker.Conn
 	Desk *ingest.Desk
 	// Tasks are those that the desk accepts requests for; Stages are the pipeline's, by name.
-	Tasks  *task.Set
+	Tasks  *task.Book
 	Stages []string
 	// Keys are who may come in; nil: everybody may do all.
 	Keys *apikey.Ring

@@ -69,7 +69,7 @@ func (d *Door) parked(ctx context.Context, s *State, m *job.Marker, p stage.Prog
 }
 
 func (d *Door) providerOf(model string) string {
-	if m := d.o.Tasks.Models[model]; m != nil {
+	if m := d.o.Tasks.Live().Models[model]; m != nil {
 		return m.Provider
 	}
 	return ""

@@ -55,7 +55,7 @@ func newGate(f *testing.F) *gate {
 		f.Fatal(err)
 	}
 	d, err := New(ctx, Options{
-		Conn: w.conn, Desk: ingest.NewDesk(w.conn, tasks, zerolog.Nop()), Tasks: tasks, Keys: ring, Origins: []string{"https://app.example.com"}, Log: zerolog.Nop(),
+		Conn: w.conn, Desk: ingest.NewDesk(w.conn, task.NewBook(tasks), zerolog.Nop()), Tasks: task.NewBook(tasks), Keys: ring, Origins: []string{"https://app.example.com"}, Log: zerolog.Nop(),
 	})
 	if err != nil {
 		f.Fatal(err)
