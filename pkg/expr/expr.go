@@ -38,6 +38,7 @@ type Program struct {
 	source  string
 	program cel.Program
 	output  *cel.Type
+	reads   []Read
 }
 
 // Vars are what an expression sees: values as schema.Decode makes them. nil maps are empty objects.
@@ -67,7 +68,7 @@ func Compile(src string) (*Program, error) {
 	if err != nil {
 		return nil, &Error{Line: 1, Column: 1, Message: err.Error()}
 	}
-	return &Program{source: src, program: program, output: ast.OutputType()}, nil
+	return &Program{source: src, program: program, output: ast.OutputType(), reads: readsOf(ast.NativeRep())}, nil
 }
 
 // String returns the source.

@@ -64,16 +64,16 @@ func (f *faults) file(file, format string, args ...any) {
 	f.add(Fault{File: file, Message: fmt.Sprintf(format, args...)})
 }
 
-// err returns the collected faults, ordered and without repetitions, or nil.
-func (f *faults) err() error {
-	if len(f.found) == 0 {
-		return nil
-	}
-	slices.SortStableFunc(f.found, func(a, b Fault) int {
-		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column),
-			cmp.Compare(a.Pointer, b.Pointer), cmp.Compare(a.Message, b.Message))
-	})
+// sorted returns the collected faults, ordered and without repetitions.
+func (f *faults) sorted() Faults {
+	slices.SortStableFunc(f.found, Fault.Compare)
 	return slices.Compact(f.found)
+}
+
+// Compare orders faults by place.
+func (f Fault) Compare(other Fault) int {
+	return cmp.Or(cmp.Compare(f.File, other.File), cmp.Compare(f.Line, other.Line), cmp.Compare(f.Column, other.Column),
+		cmp.Compare(f.Pointer, other.Pointer), cmp.Compare(f.Message, other.Message))
 }
 
 // position turns an offset in bytes into line and column, both from 1.

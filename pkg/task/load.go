@@ -27,17 +27,27 @@ var namePattern = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
 // Load reads models.yaml and tasks/<task>/ and checks all of it. getenv resolves base_url_env; nil: nothing
 // is set. The error is of type Faults and has every fault of the folder.
 func Load(fsys fs.FS, getenv func(string) string) (*Set, error) {
+	set, faults := Inspect(fsys, getenv)
+	if len(faults) > 0 {
+		return nil, faults
+	}
+	for _, t := range set.Tasks {
+		set.stamp(t)
+	}
+	return set, nil
+}
+
+// Inspect returns what of a folder could be understood in spite of its faults, to be looked at and not to be run: a task
+// has no version, and may lack what is at fault.
+func Inspect(fsys fs.FS, getenv func(string) string) (*Set, Faults) {
 	l := newLoader(fsys, getenv)
 	l.models()
 	l.tasks()
 	l.checkSummaries()
-	if err := l.err(); err != nil {
-		return nil, err
-	}
 	for _, t := range l.set.Tasks {
-		l.set.stamp(t)
+		l.set.lend(t)
 	}
-	return l.set, nil
+	return l.set, l.sorted()
 }
 
 type loader struct {
@@ -83,7 +93,7 @@ func (l *loader) tasks() {
 			continue
 		}
 		found = true
-		if message := badName(entry.Name()); message != "" {
+		if message := BadName(entry.Name()); message != "" {
 			l.file(dir, "the name of a task %s", message)
 			continue
 		}
@@ -94,9 +104,9 @@ func (l *loader) tasks() {
 	}
 }
 
-// badName says what is wrong with a name of a task, model or provider: it becomes a token of subjects and a
-// label of metrics.
-func badName(name string) string {
+// BadName says what is wrong with a name of a task, model or provider: it becomes a token of subjects and a
+// label of metrics. "": nothing.
+func BadName(name string) string {
 	switch {
 	case !namePattern.MatchString(name):
 		return "must match [a-z0-9-]{1,32}"

@@ -46,7 +46,7 @@ func (l *loader) readModels(text []byte) {
 }
 
 func (l *loader) named(what string, entry member) bool {
-	message := badName(entry.key)
+	message := BadName(entry.key)
 	if message != "" {
 		l.at(modelsFile, node{line: entry.line, column: entry.column}, "the name of a %s %s", what, message)
 	}

@@ -1,6 +1,9 @@
 package task
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // ResponseFormat is what of a task's output schema is sent to a model that takes one.
 type ResponseFormat struct {
@@ -27,4 +30,24 @@ func (t *Task) ResponseFormat() ResponseFormat {
 		return ResponseFormat{Schema: t.OutputSchema.Source(), Shown: t.OutputSchema.Source(), Why: err}
 	}
 	return ResponseFormat{Schema: strict.Text, Shown: strict.Shown, Strict: true}
+}
+
+// FormatJSONSchema is the structured_output of a model that is sent the schema.
+const FormatJSONSchema = "json_schema"
+
+// FormatFor is what is asked for in a call to a model: FormatJSONSchema, json_object, or "" for nothing. why says what
+// keeps the model from being bound to the output schema; nil: it is.
+func (t *Task) FormatFor(m *Model) (kind string, why error) {
+	format := t.ResponseFormat()
+	switch {
+	case t.Output.Format == FormatText:
+		return "", errors.New("output.format is text")
+	case format.Schema == nil:
+		return "", errors.New("output.provider_schema is " + t.Output.ProviderSchema)
+	case m.StructuredOutput == FormatJSONSchema:
+		return FormatJSONSchema, format.Why
+	case m.StructuredOutput == "none":
+		return "", fmt.Errorf("structured_output of model %s in %s is none", m.Name, modelsFile)
+	}
+	return m.StructuredOutput, fmt.Errorf("structured_output of model %s in %s is %s", m.Name, modelsFile, m.StructuredOutput)
 }

@@ -38,6 +38,11 @@ func (d digest) hex(bytes int) string { return hex.EncodeToString(d.Sum(nil)[:by
 func (s *Set) stamp(t *Task) {
 	t.Version = s.version(t)
 	t.ShapeHash = s.shape(t)
+	s.lend(t)
+}
+
+// lend gives a task the entries of the models that it may call.
+func (s *Set) lend(t *Task) {
 	t.Models = map[string]*Model{}
 	for _, name := range t.names() {
 		if model, ok := s.Models[name]; ok {

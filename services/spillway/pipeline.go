@@ -37,18 +37,26 @@ func (f roleFlags) limits() stage.Limits {
 
 // loadTasks reads the schemas folder, the built-in one without --schemas.
 func loadTasks(dir string, getenv func(string) string) (*task.Set, error) {
-	var folder fs.FS = schemas.FS()
-	if dir != "" {
-		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-			return nil, fmt.Errorf("--schemas %s is not a folder; it should hold models.yaml and tasks/<task>/", dir)
-		}
-		folder = os.DirFS(dir)
+	folder, err := folderOf(dir)
+	if err != nil {
+		return nil, err
 	}
 	set, err := task.Load(folder, getenv)
 	if err != nil {
 		return nil, fmt.Errorf("the task files have faults (`spillway task check` lists them too):\n%w", err)
 	}
 	return set, nil
+}
+
+// folderOf is the folder of --schemas, or the one built in.
+func folderOf(dir string) (fs.FS, error) {
+	if dir == "" {
+		return schemas.FS(), nil
+	}
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return nil, fmt.Errorf("--schemas %s is not a folder; it should hold models.yaml and tasks/<task>/", dir)
+	}
+	return os.DirFS(dir), nil
 }
 
 // process is a pipeline, or a part of it, in this process.

@@ -3,24 +3,23 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
 
-	"spillway/pkg/expr"
-	"spillway/pkg/schema"
 	"spillway/pkg/task"
 )
 
 // taskCmd looks at the task files, and has their inputs answered beforehand.
 type taskCmd struct {
-	Ls    taskLsCmd    `cmd:"" help:"List the tasks."`
-	Show  taskShowCmd  `cmd:"" help:"Show one task as it is understood, defaults resolved."`
-	Check taskCheckCmd `cmd:"" help:"Check the task files and their cases, without a model."`
-	Warm  taskWarmCmd  `cmd:"" help:"Have inputs answered and kept before somebody asks."`
+	Ls     taskLsCmd     `cmd:"" help:"List the tasks."`
+	Show   taskShowCmd   `cmd:"" help:"Show one task as it is understood, defaults resolved."`
+	New    taskNewCmd    `cmd:"" help:"Write a new task that works, to be changed into yours."`
+	Check  taskCheckCmd  `cmd:"" help:"Check the task files, their cases, and whether they have drifted apart, without a model."`
+	Render taskRenderCmd `cmd:"" help:"Show the prompt that a model would see of an input: sections, tokens, price. No call is made."`
+	Warm   taskWarmCmd   `cmd:"" help:"Have inputs answered and kept before somebody asks."`
 }
 
 // schemasFlag says which folder is meant.
@@ -126,95 +125,4 @@ func (c *taskShowCmd) Run(_ context.Context, g *globals) error {
 	}
 	_, err = fmt.Fprint(g.stdout, harmless(string(text)))
 	return quiet(err)
-}
-
-// taskCheckCmd checks a folder.
-type taskCheckCmd struct{ schemasFlag }
-
-// Run prints every fault of the folder and of its cases.
-func (c *taskCheckCmd) Run(_ context.Context, g *globals) error {
-	set, err := loadTasks(c.Schemas, g.getenv)
-	if faults, ok := errors.AsType[task.Faults](err); ok {
-		return quiet(c.report(g, faults))
-	}
-	if err != nil {
-		return err
-	}
-	var faults task.Faults
-	cases := 0
-	for _, name := range namesOf(set) {
-		t := set.Tasks[name]
-		cases += len(t.Cases)
-		for _, k := range t.Cases {
-			for _, message := range checkCase(t, k) {
-				faults = append(faults, task.Fault{File: fmt.Sprintf("tasks/%s/cases/%s.yaml", name, k.Name), Message: message})
-			}
-		}
-	}
-	if len(faults) > 0 {
-		return quiet(c.report(g, faults))
-	}
-	if g.cli.JSON {
-		return quiet(g.printJSON(map[string]int{"tasks": len(set.Tasks), "cases": cases, "faults": 0}))
-	}
-	_, err = fmt.Fprintf(g.stdout, "%s, %s, no faults\n", count(len(set.Tasks), "task"), count(cases, "case"))
-	return quiet(err)
-}
-
-// report prints faults and fails.
-func (c *taskCheckCmd) report(g *globals, faults task.Faults) error {
-	for _, f := range faults {
-		if g.cli.JSON {
-			row := map[string]any{"file": f.File, "line": f.Line, "column": f.Column, "pointer": f.Pointer, "message": f.Message}
-			if err := g.printJSON(row); err != nil {
-				return err
-			}
-			continue
-		}
-		if _, err := fmt.Fprintln(g.stdout, harmless(f.String())); err != nil {
-			return err
-		}
-	}
-	return exit(exitFailed, "%s in the task files", count(len(faults), "fault"))
-}
-
-// checkCase holds the expected output to the task's rules, which need no model. Load has checked the rest
-// of a case: input, state and output against their schemas, and that the prompt renders.
-func checkCase(t *task.Task, k task.Case) []string {
-	if k.Expect.Output == nil || len(t.Output.Rules) == 0 {
-		return nil
-	}
-	vars, err := varsOf(k)
-	if err != nil {
-		return []string{err.Error()}
-	}
-	var faults []string
-	for _, rule := range t.Output.Rules {
-		switch holds, err := rule.Expr.Bool(vars); {
-		case err != nil:
-			faults = append(faults, fmt.Sprintf("the rule %s fails on the expected output: %s", rule.Name, err))
-		case !holds:
-			faults = append(faults, fmt.Sprintf("the expected output breaks the rule %s: %s", rule.Name, rule.Say))
-		}
-	}
-	return faults
-}
-
-func varsOf(k task.Case) (expr.Vars, error) {
-	var vars expr.Vars
-	for name, part := range map[string]struct {
-		text []byte
-		keep func(any)
-	}{
-		"input":           {k.Input, func(v any) { vars.Input = v }},
-		"state":           {k.State, func(v any) { vars.State, _ = v.(map[string]any) }},
-		"expected output": {k.Expect.Output, func(v any) { vars.Output = v }},
-	} {
-		value, err := schema.Decode(part.text)
-		if err != nil {
-			return vars, fmt.Errorf("the %s: %w", name, err)
-		}
-		part.keep(value)
-	}
-	return vars, nil
 }

@@ -1,0 +1,51 @@
+package schema_test
+
+import (
+	"fmt"
+	"reflect"
+	"testing"
+
+	"spillway/pkg/schema"
+)
+
+func TestASchemaSaysWhichPropertiesItNames(t *testing.T) {
+	t.Parallel()
+	s, err := schema.Compile([]byte(`{
+		"type": "object",
+		"properties": {
+			"kind": {"enum": ["a", "b"], "description": "Which."},
+			"a/b": {"type": "string"},
+			"items": {"type": "array", "items": {"$ref": "#/definitions/item"}},
+			"either": {"anyOf": [
+				{"type": "object", "properties": {"x": {"const": "1"}}, "required": ["x"]},
+				{"type": "object", "properties": {"x": {"const": "2"}, "y": {"type": "null"}}, "required": ["y"]}
+			]}
+		},
+		"required": ["items"],
+		"allOf": [{"required": ["kind"], "properties": {"kind": {"type": "string"}}}],
+		"definitions": {"item": {
+			"type": "object", "required": ["price"],
+			"properties": {"price": {"type": "number"}, "more": {"type": "array", "items": {"$ref": "#/definitions/item"}}}
+		}}
+	}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, p := range s.Properties() {
+		got = append(got, fmt.Sprint(p.Path, " ", p.Pointer(), " ", p.At, " ", p.Required, p.Described, " ", p.Choices))
+	}
+	want := []string{
+		"[a/b] /a~1b /properties/a~1b false false []",
+		"[either] /either /properties/either false false []",
+		"[either x] /either/x /properties/either/anyOf/0/properties/x false false [1 2]",
+		"[either y] /either/y /properties/either/anyOf/1/properties/y false false []",
+		"[items] /items /properties/items true false []",
+		"[items * more] /items/0/more /definitions/item/properties/more false false []",
+		"[items * price] /items/0/price /definitions/item/properties/price true false []",
+		"[kind] /kind /properties/kind true true []",
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got\n%q\nwant\n%q", got, want)
+	}
+}
