@@ -68,7 +68,7 @@ func (c *checker) cannedReads(i int, rule task.Canned, at string) {
 }
 
 // cannedOutput holds a prepared answer to the rules that a model's answer must satisfy. One that speaks of the input is
-// held to it for the inputs at hand that get this answer.
+// held to it for the inputs of cases that get this answer.
 func (c *checker) cannedOutput(i int, canned task.Canned, inputs []any) {
 	output, err := schema.Decode(canned.Output)
 	if err != nil {
@@ -78,8 +78,9 @@ func (c *checker) cannedOutput(i int, canned task.Canned, inputs []any) {
 		if rule.Expr == nil {
 			continue
 		}
-		for _, input := range inputs {
-			if chosen, _ := c.task.PickCanned(expr.Vars{Input: input}); chosen != i+1 && readsInput(rule) {
+		for n, input := range inputs {
+			chosen, _ := c.task.PickCanned(expr.Vars{Input: input})
+			if isReal := n < len(c.task.Cases); readsInput(rule) && (!isReal || chosen != i+1) {
 				continue
 			}
 			holds, err := rule.Expr.Bool(expr.Vars{Input: input, Output: output})

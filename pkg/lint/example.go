@@ -89,7 +89,7 @@ func (c *checker) exampleAnswers() {
 	}
 }
 
-// inputs are those of the cases, and one made of the schema; there is one at least.
+// inputs are those of the cases, and then one made of the schema.
 func (c *checker) inputs() (all []any) {
 	for _, k := range c.task.Cases {
 		if input, err := schema.Decode(k.Input); err == nil {

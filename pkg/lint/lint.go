@@ -144,4 +144,6 @@ func siblingsOf(by *schema.Schema, path []string) (names []string) {
 }
 
 // dotted writes a path as templates and expressions do.
-func dotted(root string, path []string) string { return strings.Join(append([]string{root}, path...), ".") }
+func dotted(root string, path []string) string {
+	return strings.Join(append([]string{root}, path...), ".")
+}

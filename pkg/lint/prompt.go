@@ -108,7 +108,9 @@ func (c *checker) notRead(uses []use) {
 		isBelow := func(other string) bool { return isWithin(pointer, other) }
 		switch {
 		case !p.Required && !p.Described, slices.ContainsFunc(reported, isBelow):
-		case slices.ContainsFunc(uses, func(u use) bool { return len(u.path) > 0 && u.path[0] == dataInput && covers(u.path[1:], u.whole, p.Path) }):
+		case slices.ContainsFunc(uses, func(u use) bool {
+			return len(u.path) > 0 && u.path[0] == dataInput && covers(u.path[1:], u.whole, p.Path)
+		}):
 		case slices.ContainsFunc(uses, func(u use) bool { return len(u.path) == 0 && u.whole }):
 		case slices.ContainsFunc(expressions, func(read []string) bool { return covers(read, true, p.Path) }):
 		case c.task.Context.TurnsFrom != "" && isWithin(p.Pointer(), c.task.Context.TurnsFrom):

@@ -3,6 +3,7 @@ package lint
 import (
 	"bytes"
 	"cmp"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -13,7 +14,8 @@ import (
 
 // The forms in which prompts name properties: a list of them, members of JSON, names in backticks.
 var (
-	listed   = regexp.MustCompile("(?m)^([ \t]*)(?:[-*•+]|\\d+[.)])[ \t]+[\"'`*]*([A-Za-z_$][\\w$-]*)[\"'`*]*(?:[ \t]*\\([^)\n]*\\))?[ \t]*(?::|=|–|—| - )")
+	item     = regexp.MustCompile("^[ \t]*(?:[-*•+]|\\d+[.)])[ \t]")
+	listed   = regexp.MustCompile("^[ \t]*(?:[-*•+]|\\d+[.)])[ \t]+[\"'`*]*([A-Za-z_$][\\w$-]*)[\"'`*]*(?:[ \t]*\\([^)\n]*\\))?[ \t]*(?::|=|–|—| - )")
 	member   = regexp.MustCompile(`"([A-Za-z_$][\w$-]*)"[ \t]*:`)
 	backtick = regexp.MustCompile("`([A-Za-z_$][\\w$-]*)`")
 )
@@ -100,21 +102,33 @@ description title default examples format pattern minimum maximum exclusiveMinim
 maxLength minItems maxItems uniqueItems minProperties maxProperties anyOf oneOf allOf not if then else nullable
 true false null string number integer boolean object array json role content`
 
-// groups are the names of each list, by its margin: the items of a list stand beneath each other.
-func groups(text string) [][]named {
-	byMargin := map[string][]named{}
-	var margins []string
-	for _, at := range listed.FindAllStringSubmatchIndex(text, -1) {
-		margin := text[at[2]:at[3]]
-		if byMargin[margin] == nil {
-			margins = append(margins, margin)
+// groups are the names of each list: what stands beneath each other at one margin, with nothing between that is not an
+// item's own.
+func groups(text string) (all [][]named) {
+	open := map[int][]named{} // by margin
+	closeFrom := func(margin int) {
+		for _, at := range slices.Sorted(maps.Keys(open)) {
+			if at >= margin {
+				all = append(all, open[at])
+				delete(open, at)
+			}
 		}
-		byMargin[margin] = append(byMargin[margin], named{text[at[4]:at[5]], at[4]})
 	}
-	all := make([][]named, 0, len(margins))
-	for _, margin := range margins {
-		all = append(all, byMargin[margin])
+	begin := 0
+	for line := range strings.Lines(text) {
+		margin := len(line) - len(strings.TrimLeft(line, " \t"))
+		switch at := listed.FindStringSubmatchIndex(line); {
+		case at != nil:
+			closeFrom(margin + 1)
+			open[margin] = append(open[margin], named{line[at[2]:at[3]], begin + at[2]})
+		case item.MatchString(line):
+			closeFrom(margin + 1)
+		case strings.TrimSpace(line) != "":
+			closeFrom(margin)
+		}
+		begin += len(line)
 	}
+	closeFrom(0)
 	return all
 }
 

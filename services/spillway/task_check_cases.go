@@ -87,6 +87,9 @@ func (tr *trial) answers(ctx context.Context, k task.Case) {
 		return
 	}
 	tr.errors(k)
+	if tr.breaks(k) {
+		return
+	}
 	now := time.Now()
 	j := &job.Job{
 		V: job.Version, ID: "case", Task: tr.task.Name, TaskVersion: tr.task.Version, Run: 1, Lane: job.Interactive, Model: tr.task.Model, Input: k.Input,
@@ -128,6 +131,22 @@ func (tr *trial) errors(k task.Case) {
 			tr.report(lint.Fault, caseFile(k), fmt.Sprintf("/expect/errors/%d", i), "the first answer has no such error at %s%s", want.Pointer, tr.because(k))
 		}
 	}
+}
+
+// breaks reports an expected output that the task's rules refuse.
+func (tr *trial) breaks(k task.Case) bool {
+	if k.Expect.Output == nil {
+		return false
+	}
+	output, err := schema.Decode(k.Expect.Output)
+	if err != nil {
+		return false // it was read from the case, so it can be
+	}
+	broken := tr.task.Broken(k.Input, output)
+	for _, violation := range broken {
+		tr.report(lint.Fault, caseFile(k), "/expect/output", "the expected output breaks the rule %s: %s", violation.Rule, violation.Message)
+	}
+	return len(broken) > 0
 }
 
 // because says what is wrong with the first answer, as the end of a message.

@@ -104,6 +104,9 @@ func (c *taskRenderCmd) Run(_ context.Context, g *globals) error {
 	if err != nil {
 		return err
 	}
+	if s != nil && len(s.Pending) > 0 {
+		g.note("%s of the session had no result yet when it was printed, and is not shown", count(len(s.Pending), "request"))
+	}
 	p, err := contextbuilder.NewPreviewer().Prompt(t, m, input, s)
 	if err != nil {
 		return exit(exitFailed, "no prompt can be made of it for model %s: %s", m.Name, whyNot(err))

@@ -54,7 +54,7 @@ func viewOf(t *task.Task, m *task.Model) settings {
 			{"deadline", settings{{"default", short(t.Deadline.Default)}, {"max", short(t.Deadline.Max)}, {"reserve", short(t.Deadline.Reserve)}}},
 			{"timeouts", timeoutsOf(t, m)},
 		},
-		failureView(t), answerView(t), contextView(t, m), keepingView(t), filesView(t),
+		failureView(t), answerView(t), formatView(t, m), contextView(t, m), keepingView(t), filesView(t),
 	)
 }
 
@@ -167,6 +167,19 @@ func answerView(t *task.Task) settings {
 			{"times", t.Correction.Times}, {"max_tokens", t.Correction.MaxTokens}, {"last_on", lastOn}, {"on_truncation", t.Correction.OnTruncation},
 		}},
 	}
+}
+
+// formatView is what the model is asked for beside the prompt, and what keeps it from being bound to the schema.
+func formatView(t *task.Task, m *task.Model) settings {
+	if m == nil {
+		return nil
+	}
+	f := formatOf(t, m)
+	s := settings{{"kind", f.Kind}, {"strict", f.Strict}}
+	if f.Why != "" {
+		s = append(s, setting{"why", f.Why})
+	}
+	return settings{{"response_format", s}}
 }
 
 // contextView is what the model sees.

@@ -92,7 +92,7 @@ func TestTaskFilesAreChecked(t *testing.T) {
 		write(t, filepath.Join(dir, "tasks", "bare", "cases", "good.yaml"), kase("well"))
 		spillway(t, "task", "check", "--schemas="+dir).with(exitOK, "4 tasks", "no faults")
 		write(t, filepath.Join(dir, "tasks", "bare", "cases", "long.yaml"), kase("much-too-long"))
-		spillway(t, "task", "check", "--schemas="+dir).with(exitFailed, "tasks/bare/cases/long.yaml: ", "breaks the rule short: say less", "1 fault in").without("good.yaml")
+		spillway(t, "task", "check", "--schemas="+dir).with(exitFailed, "tasks/bare/cases/long.yaml:3:", "breaks the rule short: say less", "1 fault in").without("good.yaml")
 	})
 	t.Run("a case whose prompt does not render is a fault", func(t *testing.T) {
 		dir := folder(t)
