@@ -31,7 +31,10 @@ func strictOf(source []byte, d dialect) (Strict, error) {
 	if d.draft == gojsonschema.Draft4 {
 		return Strict{}, &CompileError{"/$schema", "draft 4 has no strict form"}
 	}
-	document, _ := readOrdered(source).(*ordered)
+	document, isObject := readOrdered(source).(*ordered)
+	if !isObject {
+		return Strict{}, &CompileError{"", "a schema that is true or false has no strict form"}
+	}
 	st := &stricter{document: document, nullable: map[*ordered]bool{}}
 	root := st.root()
 	if st.err == nil && st.added && st.mixed != "" {

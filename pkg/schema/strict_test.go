@@ -62,6 +62,8 @@ func TestASchemaWithoutAStrictFormSaysWhere(t *testing.T) {
 		`{"type":"object","properties":{},"unevaluatedProperties":true}`: "an object of any names",
 		`{"type":"object","properties":{},"required":["b"]}`:             `/required: a required property "b"`,
 		of(`{}`):                            "/properties/a: a schema without a type",
+		`true`:                              "a schema that is true or false",
+		`false`:                             "a schema that is true or false",
 		of(`true`):                          "/properties/a: a schema that is true",
 		of(`{"type":"array"}`):              "/properties/a: an array of any items",
 		of(`{"type":"array","items":[{}]}`): "/properties/a/items: a tuple",
