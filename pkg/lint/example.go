@@ -2,6 +2,7 @@ package lint
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 
 	"spillway/pkg/schema"
@@ -40,7 +41,7 @@ func (c *checker) strange(file, pointer string, text []byte, by *schema.Schema, 
 // unknown are the paths of what a schema does not declare in a value that satisfies it.
 func unknown(by *schema.Schema, value any, path []string) (all [][]string) {
 	inside := func(token string, part any) {
-		below := append(path[:len(path):len(path)], token)
+		below := append(slices.Clip(path), token)
 		if !by.Declares(schema.AppendPointer("", below...), nil) {
 			all = append(all, below)
 			return
@@ -73,7 +74,7 @@ func (c *checker) exampleAnswers() {
 	for i, pair := range examples {
 		part := c.task.Prompt.Examples[i].Assistant
 		report := func(format string, args ...any) {
-			c.line(Fault, promptFile, c.lineAt(part.Root.Pos), `the example answer "`+part.Name()+`" `+format, args...)
+			c.template(part.Root.Pos, `the example answer "`+part.Name()+`" `+format, args...)
 		}
 		value, err := schema.Decode([]byte(pair[1]))
 		if err != nil {

@@ -13,9 +13,11 @@
 package lint
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"strings"
+	"text/template/parse"
 
 	"spillway/pkg/schema"
 	"spillway/pkg/task"
@@ -82,9 +84,11 @@ func (c *checker) add(s Severity, f task.Fault) {
 	c.found = append(c.found, Finding{Fault: f, Severity: s})
 }
 
-// line reports what is wrong in a line of a file.
-func (c *checker) line(s Severity, file string, line int, format string, args ...any) {
-	c.add(s, task.Fault{File: c.task.Path(file), Line: line, Message: fmt.Sprintf(format, args...)})
+// template reports a fault at a place of the prompt's file.
+func (c *checker) template(at parse.Pos, format string, args ...any) {
+	text := c.task.Files[promptFile]
+	line := 1 + bytes.Count(text[:min(int(at), len(text))], []byte("\n"))
+	c.add(Fault, task.Fault{File: c.task.Path(promptFile), Line: line, Message: fmt.Sprintf(format, args...)})
 }
 
 // yaml reports what is wrong where a pointer leads to in a YAML file.

@@ -1,13 +1,11 @@
 package lint
 
 import (
-	"bytes"
 	"fmt"
 	"maps"
 	"regexp"
 	"slices"
 	"strings"
-	"text/template/parse"
 
 	"spillway/pkg/expr"
 	"spillway/pkg/schema"
@@ -50,12 +48,6 @@ func (c *checker) read(withoutExamples bool) *reader {
 	return r
 }
 
-// lineAt is the line of prompt.tmpl in which a place is.
-func (c *checker) lineAt(pos parse.Pos) int {
-	text := c.task.Files[promptFile]
-	return 1 + bytes.Count(text[:min(int(pos), len(text))], []byte("\n"))
-}
-
 // notDeclared reports parts that no schema declares: they were renamed, or never there.
 func (c *checker) notDeclared(uses []use) {
 	for _, u := range uses {
@@ -75,7 +67,7 @@ func (c *checker) notDeclared(uses []use) {
 			continue
 		}
 		if part := undeclared(by, path); part != nil {
-			c.line(Fault, promptFile, c.lineAt(u.pos), "the template reads .%s, which %s does not declare%s (rename it here or there)", dotted(root, part), file, meant(by, part))
+			c.template(u.pos, "the template reads .%s, which %s does not declare%s (rename it here or there)", dotted(root, part), file, meant(by, part))
 		}
 	}
 }
@@ -88,7 +80,7 @@ func (c *checker) notShown(u use) {
 			return
 		}
 	}
-	c.line(Fault, promptFile, c.lineAt(u.pos), "the template reads .%s, which is kept from it: add %s to context.state.in_prompt of %s", dotted("State", u.path[1:]), pointer, manifestFile)
+	c.template(u.pos, "the template reads .%s, which is kept from it: add %s to context.state.in_prompt of %s", dotted("State", u.path[1:]), pointer, manifestFile)
 }
 
 // isWithin reports whether a JSON pointer leads to what another one leads to, or into it.
@@ -207,7 +199,7 @@ func (c *checker) notJSON(asked *reader) {
 	}
 	for _, name := range c.modelNames() {
 		if sent, _ := c.task.FormatFor(c.task.Models[name]); sent == "json_object" {
-			c.line(Fault, promptFile, 1, "model %s is called in JSON mode (structured_output: json_object), which providers refuse for a prompt without the word JSON: say that the answer is JSON", name)
+			c.template(0, "model %s is called in JSON mode (structured_output: json_object), which providers refuse for a prompt without the word JSON: say that the answer is JSON", name)
 		}
 	}
 }

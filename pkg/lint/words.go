@@ -69,7 +69,7 @@ func (c *checker) strangers(said *reader, group []named, known []string, doubtfu
 		if of := cmp.Or(near, first(unnamed)); of != "" {
 			hint = ": did you mean " + of + "?"
 		}
-		c.line(Fault, promptFile, c.lineAt(said.words.pos(word.at)), "the prompt names a property %s, which %s does not have%s (rename it here or there)", word.name, outputFile, hint)
+		c.template(said.words.pos(word.at), "the prompt names a property %s, which %s does not have%s (rename it here or there)", word.name, outputFile, hint)
 	}
 }
 

@@ -57,8 +57,8 @@ func newDesk(t *testing.T, provider *fakellm.Server) *desk {
 	if err := os.Symlink(self, filepath.Join(bin, "spillway")); err != nil {
 		t.Fatal(err)
 	}
-	return &desk{t: t, home: t.TempDir(), env: append(os.Environ(), //nolint:forbidigo // what a shell would pass on
-		"PATH="+bin+":"+os.Getenv("PATH"), "OPENAI_API_KEY=any", "OPENAI_BASE_URL="+provider.URL(), //nolint:forbidigo // as above
+	return &desk{t: t, home: t.TempDir(), env: append(os.Environ(),
+		"PATH="+bin+":"+os.Getenv("PATH"), "OPENAI_API_KEY=any", "OPENAI_BASE_URL="+provider.URL(),
 		"SPILLWAY_NATS_PORT=-1", "SPILLWAY_HTTP=127.0.0.1:0", "SPILLWAY_GRACE=1s",
 	)}
 }

@@ -310,3 +310,32 @@ func TestACheckSaysHowSevereItIs(t *testing.T) {
 	}
 	spillway(t, "task", "check", "third", "--schemas="+dir).with(exitNotFound, `there is no task "third"; there are second, triage`)
 }
+
+// Whatever is wrong with one file, the others are looked at.
+func TestACheckOutlivesWhateverAFileHolds(t *testing.T) {
+	origin := made(t)
+	files := []string{"models.yaml"}
+	for _, name := range []string{"task.yaml", "prompt.tmpl", "input.schema.json", "output.schema.json", "canned.yaml", "cases/question.yaml"} {
+		files = append(files, filepath.Join("tasks", "triage", name))
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(filepath.Join(origin, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for what, content := range map[string]string{
+			"empty": "", "half": string(text[:len(text)/2]), "a list": "[]", "null": "null", "a text": `"text"`, "open": "{{", "not UTF-8": "\xff", "a false schema": "false",
+		} {
+			t.Run(file+" "+what, func(t *testing.T) {
+				t.Parallel()
+				dir := t.TempDir()
+				if err := os.CopyFS(dir, os.DirFS(origin)); err != nil {
+					t.Fatal(err)
+				}
+				write(t, filepath.Join(dir, file), content)
+				change(t, dir, "tasks/triage/cases/unknown-category.yaml", "calls: 2", "calls: many")
+				spillway(t, "task", "check", "--schemas="+dir).with(exitFailed, "unknown-category.yaml:13:10: calls must be a number, not a text")
+			})
+		}
+	}
+}

@@ -10,8 +10,8 @@ import (
 	"spillway/pkg/task"
 )
 
-// maxInputArgument bounds what is read of a file or of standard input.
-const maxInputArgument = 4 << 20
+// maxTyped bounds what is read of standard input.
+const maxTyped = 4 << 20
 
 // namedTask is a task of a folder.
 func namedTask(set *task.Set, name string) (*task.Task, error) {
@@ -31,32 +31,19 @@ func inputOf(t *task.Task, text string) (input []byte, k *task.Case, err error) 
 		}
 	}
 	input = []byte(text)
-	if file, isFile := strings.CutPrefix(text, "@"); isFile || text == "-" {
-		if input, err = readArgument(file, isFile); err != nil {
-			return nil, nil, err
-		}
+	switch file, isFile := strings.CutPrefix(text, "@"); {
+	case isFile:
+		input, err = os.ReadFile(file)
+	case text == "-":
+		input, err = io.ReadAll(io.LimitReader(os.Stdin, maxTyped))
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the input: %w", err)
 	}
 	if _, err := schema.Decode(input); err != nil {
 		return nil, nil, exit(exitUsage, "the input is neither JSON (%w) nor a case of %s%s; a text needs quotes of its own: '\"…\"'", err, t.Name, casesOf(t))
 	}
 	return input, nil, nil
-}
-
-func readArgument(file string, isFile bool) ([]byte, error) {
-	in := os.Stdin
-	if isFile {
-		f, err := os.Open(file)
-		if err != nil {
-			return nil, fmt.Errorf("read the input: %w", err)
-		}
-		defer f.Close()
-		in = f
-	}
-	text, err := io.ReadAll(io.LimitReader(in, maxInputArgument))
-	if err != nil {
-		return nil, fmt.Errorf("read the input: %w", err)
-	}
-	return text, nil
 }
 
 // casesOf lists the cases of a task, in brackets.
