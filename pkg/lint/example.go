@@ -2,6 +2,7 @@ package lint
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 
@@ -34,28 +35,25 @@ func (c *checker) strange(file, pointer string, text []byte, by *schema.Schema, 
 		return // a fault already
 	}
 	for _, path := range unknown(by, value, nil) {
-		c.yaml(Fault, file, pointer+schema.AppendPointer("", path...), "%s does not declare %s%s (rename it here or there)", byFile, schema.AppendPointer("", path...), meant(by, path))
+		c.yaml(Fault, file, pointer+schema.AppendPointer("", path...), "%s does not declare %s%s (rename it here or there, or let the schema say \"additionalProperties\": true)", byFile, schema.AppendPointer("", path...), meant(by, path))
 	}
 }
 
-// unknown are the paths of what a schema does not declare in a value that satisfies it.
+// unknown are the paths of members, in a value that satisfies a schema, of objects of which it names others.
 func unknown(by *schema.Schema, value any, path []string) (all [][]string) {
-	inside := func(token string, part any) {
-		below := append(slices.Clip(path), token)
-		if !by.Declares(schema.AppendPointer("", below...), nil) {
-			all = append(all, below)
-			return
-		}
-		all = append(all, unknown(by, part, below)...)
-	}
 	switch v := value.(type) {
 	case map[string]any:
-		for _, name := range sortedKeys(v) {
-			inside(name, v[name])
+		for _, name := range slices.Sorted(maps.Keys(v)) {
+			below := append(slices.Clip(path), name)
+			if !by.Declares(schema.AppendPointer("", below...), nil) && len(siblingsOf(by, below)) > 0 {
+				all = append(all, below)
+				continue
+			}
+			all = append(all, unknown(by, v[name], below)...)
 		}
 	case []any:
 		for i, item := range v {
-			inside(strconv.Itoa(i), item)
+			all = append(all, unknown(by, item, append(slices.Clip(path), strconv.Itoa(i)))...)
 		}
 	}
 	return all

@@ -140,7 +140,7 @@ func meant(by *schema.Schema, path []string) string {
 // siblingsOf are the properties that a schema names beside what a path leads to.
 func siblingsOf(by *schema.Schema, path []string) (names []string) {
 	for _, p := range by.Properties() {
-		if slices.Equal(p.Path[:len(p.Path)-1], path[:len(path)-1]) && p.Name() != schema.AnyItem {
+		if len(p.Path) == len(path) && covers(p.Path[:len(path)-1], false, path[:len(path)-1]) && p.Name() != schema.AnyItem {
 			names = append(names, p.Name())
 		}
 	}

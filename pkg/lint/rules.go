@@ -2,15 +2,12 @@ package lint
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
 	"spillway/pkg/schema"
 	"spillway/pkg/task"
 )
-
-func sortedKeys(members map[string]any) []string { return slices.Sorted(maps.Keys(members)) }
 
 // rules reports expressions that read what no schema declares, or wait for a value that can not come.
 func (c *checker) rules() {

@@ -62,7 +62,7 @@ func (c *checker) strangers(said *reader, group []named, known []string, doubtfu
 	unnamed := slices.DeleteFunc(slices.Clone(known), func(name string) bool { return names(text, name) })
 	for _, word := range strange {
 		near := schema.Nearest(word.name, known)
-		if doubtful && near == "" && len(unnamed) == 0 {
+		if doubtful && near == "" {
 			continue
 		}
 		hint := ""

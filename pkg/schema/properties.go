@@ -40,13 +40,14 @@ func PointerOf(path []string) string {
 }
 
 // Properties returns the properties that the schema names, at any depth and in any of its forms, once each: those of an
-// object by name, each before its own. What refers to itself is followed once.
+// object by name, each before its own. What refers to itself is followed once,
+// and of a schema without end the rest is left out.
 func (s *Schema) Properties() []Property {
 	document, err := Decode(s.source)
 	if err != nil {
 		return nil // it was compiled, so it can be read
 	}
-	c := propertyCollector{document: document, seen: map[string]int{}}
+	c := propertyCollector{document: document, seen: map[string]int{}, visited: map[visit]bool{}}
 	c.collect(document, "", nil, false, map[string]bool{})
 	return c.found
 }
@@ -55,15 +56,30 @@ type propertyCollector struct {
 	document any
 	found    []Property
 	// seen are the indices in found, by path.
-	seen map[string]int
+	seen    map[string]int
+	visited map[visit]bool
 }
+
+// visit is a part of the document on the way to a part of a value. Definitions that refer to others twice have more of
+// them than can be walked, so they are bounded.
+type visit struct {
+	at, path    string
+	alternative bool
+}
+
+const maxVisits = 20_000
 
 // collect walks a part of the document that holds for what path leads to. alternative: other parts may hold instead.
 func (c *propertyCollector) collect(part any, at string, path []string, alternative bool, via map[string]bool) {
 	members, isObject := part.(map[string]any)
-	if !isObject {
+	if !isObject || len(c.visited) >= maxVisits {
 		return
 	}
+	here := visit{at, AppendPointer("", path...), alternative}
+	if c.visited[here] {
+		return
+	}
+	c.visited[here] = true
 	if target, ref := localReference(members); ref != "" && !via[ref] {
 		inner := maps.Clone(via)
 		inner[ref] = true
@@ -74,13 +90,13 @@ func (c *propertyCollector) collect(part any, at string, path []string, alternat
 	properties, _ := members["properties"].(map[string]any)
 	required, _ := members["required"].([]any)
 	for _, name := range slices.Sorted(maps.Keys(properties)) {
-		here := AppendPointer(at, "properties", name)
+		inner := AppendPointer(at, "properties", name)
 		below := append(slices.Clone(path), name)
 		c.add(Property{
-			Path: below, At: here, Required: !alternative && slices.Contains(required, any(name)),
+			Path: below, At: inner, Required: !alternative && slices.Contains(required, any(name)),
 			Described: isDescribed(properties[name]), Choices: valuesOf(properties[name]),
 		})
-		c.collect(properties[name], here, below, alternative, via)
+		c.collect(properties[name], inner, below, alternative, via)
 	}
 	items := append(slices.Clone(path), AnyItem)
 	c.collectItems(members["items"], AppendPointer(at, "items"), items, via)

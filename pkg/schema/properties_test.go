@@ -3,7 +3,9 @@ package schema_test
 import (
 	"fmt"
 	"reflect"
+	"strings"
 	"testing"
+	"time"
 
 	"spillway/pkg/schema"
 )
@@ -47,5 +49,43 @@ func TestASchemaSaysWhichPropertiesItNames(t *testing.T) {
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got\n%q\nwant\n%q", got, want)
+	}
+}
+
+// Declares and Validate read the compiled schema, Properties the document: they must mean the same.
+func TestEachPropertyOfTheCorpusIsDeclared(t *testing.T) {
+	t.Parallel()
+	properties := 0
+	for _, one := range corpus(t) {
+		if one.Fault != "" {
+			continue
+		}
+		s := mustCompile(t, string(one.Schema))
+		for _, p := range s.Properties() {
+			properties++
+			if !s.Declares(p.Pointer(), nil) {
+				t.Errorf("%s: %s is named at %s, and not declared", one.Name, p.Pointer(), p.At)
+			}
+		}
+	}
+	if properties < 100 {
+		t.Errorf("%d properties", properties)
+	}
+}
+
+func TestThePropertiesOfASchemaThatDoublesAreBounded(t *testing.T) {
+	t.Parallel()
+	definitions := make([]string, 60)
+	for i := range definitions {
+		next := fmt.Sprintf(`{"$ref":"#/definitions/%d"}`, i+1)
+		definitions[i] = fmt.Sprintf(`"%d":{"type":"object","properties":{"a":%s,"b":%s}}`, i, next, next)
+	}
+	s := mustCompile(t, `{"type":"object","properties":{"x":{"$ref":"#/definitions/0"}},"definitions":{`+strings.Join(definitions, ",")+`,"60":{"type":"string"}}}`)
+	started := time.Now()
+	if n := len(s.Properties()); n < 1000 || n > 50_000 {
+		t.Errorf("%d properties", n)
+	}
+	if took := time.Since(started); took > 10*time.Second {
+		t.Errorf("%v", took)
 	}
 }

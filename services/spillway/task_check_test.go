@@ -77,7 +77,7 @@ func TestEachPlantedDriftIsFound(t *testing.T) {
 		"and the schema takes others": {
 			edits: []edit{{"input.schema.json", `"text"`, `"message"`}, {"input.schema.json", `"required": ["message"],`, `"required": [],`}, {"input.schema.json", `,` + "\n  \"additionalProperties\": false", ""}, {"input.schema.json", `"required": []`, `"minProperties": 1`}},
 			code:  exitFailed,
-			says:  []string{"tasks/triage/cases/question.yaml:2:15: input.schema.json does not declare /text: it has message (rename it here or there)"},
+			says:  []string{"tasks/triage/cases/question.yaml:2:15: input.schema.json does not declare /text: it has message (rename it here or there, or let the schema say \"additionalProperties\": true)"},
 		},
 		"a required property that neither prompt nor response format names": {
 			edits: []edit{{"prompt.tmpl", noSchema, json}, {"prompt.tmpl", "- reply: a draft of an answer", "And a draft of an answer"}, {"../../models.yaml", small, strings.Replace(small, "json_schema", "none", 1)}},
