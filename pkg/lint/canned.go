@@ -36,7 +36,7 @@ func (c *checker) canned() {
 		c.cannedReads(i, rule, at)
 		for _, input := range inputs {
 			if _, err := rule.When.Bool(expr.Vars{Input: input}); err != nil && !errors.Is(err, expr.ErrMissing) {
-				c.yaml(Fault, cannedFile, at, "rule %d fails, and so does not match, on the input %s: %v", i+1, schema.Render(input), err)
+				c.yaml(Fault, cannedFile, at, "rule %d fails, and so does not match, on the input %s: %v (write a condition that holds or does not)", i+1, schema.Render(input), err)
 				break
 			}
 		}
@@ -91,7 +91,7 @@ func (c *checker) cannedOutput(i int, canned task.Canned, inputs []any) {
 			if err != nil {
 				because = err.Error()
 			}
-			c.yaml(Fault, cannedFile, fmt.Sprintf("/%d/output", i), "the canned output breaks the rule %s of output.rules: %s", rule.Name, because)
+			c.yaml(Fault, cannedFile, fmt.Sprintf("/%d/output", i), "the canned output breaks the rule %s of output.rules: %s (change one of the two)", rule.Name, because)
 			break
 		}
 	}

@@ -76,11 +76,11 @@ func (c *checker) exampleAnswers() {
 		}
 		value, err := schema.Decode([]byte(pair[1]))
 		if err != nil {
-			report("is not JSON, and models imitate it: %v", err)
+			report("is not JSON, and models imitate it: %v (mend the example)", err)
 			continue
 		}
 		for _, violation := range c.task.OutputSchema.Validate(value) {
-			report("does not satisfy %s, and models imitate it: %s", outputFile, violation)
+			report("does not satisfy %s, and models imitate it: %s (mend the example)", outputFile, violation)
 		}
 		for _, path := range unknown(c.task.OutputSchema, value, nil) {
 			report("has %s, which %s does not declare%s", schema.AppendPointer("", path...), outputFile, meant(c.task.OutputSchema, path))

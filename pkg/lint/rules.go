@@ -55,7 +55,7 @@ func (c *checker) impossible(one expression, name string, by *schema.Schema, pat
 		if near := schema.Nearest(text, choices); near != "" {
 			hint = fmt.Sprintf(": did you mean %q?", near)
 		}
-		c.yaml(Fault, one.file, one.pointer, "%s is never %q, only %s%s", name, text, strings.Join(choices, ", "), hint)
+		c.yaml(Fault, one.file, one.pointer, "%s is never %q, only %s%s (write one of these)", name, text, strings.Join(choices, ", "), hint)
 	}
 }
 
@@ -71,12 +71,12 @@ func (c *checker) models() {
 		m := c.task.Models[name]
 		for _, parameter := range slices.Sorted(slices.Values(slices.Compact(slices.Clone(m.Unsupported)))) {
 			if set[parameter] {
-				c.yaml(Warning, manifestFile, "/parameters/"+parameter, "%s is not sent to model %s, %s: models.yaml lists it as unsupported there; its answers will differ from the others'",
+				c.yaml(Warning, manifestFile, "/parameters/"+parameter, "%s is not sent to model %s, %s: models.yaml lists it as unsupported there, so its answers will differ (remove the parameter, or choose another model)",
 					parameter, name, c.roleOf(name))
 			}
 		}
 		if most := m.MaxOutputTokens; most > 0 && p.MaxOutputTokens > most {
-			c.yaml(Warning, manifestFile, "/parameters/max_output_tokens", "max_output_tokens is %d, but model %s, %s, says at most %d: longer answers will be cut there",
+			c.yaml(Warning, manifestFile, "/parameters/max_output_tokens", "max_output_tokens is %d, but model %s, %s, says at most %d: longer answers will be cut there (lower it, or choose another model)",
 				p.MaxOutputTokens, name, c.roleOf(name), most)
 		}
 	}

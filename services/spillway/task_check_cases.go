@@ -108,14 +108,14 @@ func (tr *trial) answers(ctx context.Context, k task.Case) {
 		verdict = strings.Replace(j.Outcome.Recovery, "strict", validator.Valid, 1)
 	}
 	if verdict != k.Expect.Verdict {
-		tr.report(lint.Fault, caseFile(k), "/expect/verdict", "the verdict is %s, not %s%s", verdict, k.Expect.Verdict, tr.because(k))
+		tr.report(lint.Fault, caseFile(k), "/expect/verdict", "the verdict is %s, not %s%s (mend what has changed, or the case)", verdict, k.Expect.Verdict, tr.because(k))
 		return
 	}
 	if k.Expect.Calls != 0 && k.Expect.Calls != j.Calls {
-		tr.report(lint.Fault, caseFile(k), "/expect/calls", "it takes %s, not %d", count(j.Calls, "call"), k.Expect.Calls)
+		tr.report(lint.Fault, caseFile(k), "/expect/calls", "it takes %s, not %d (mend what has changed, or the case)", count(j.Calls, "call"), k.Expect.Calls)
 	}
 	if j.Outcome != nil && k.Expect.Output != nil && !isSame(j.Outcome.Output, k.Expect.Output) {
-		tr.report(lint.Fault, caseFile(k), "/expect/output", "the output is %s, not %s", job.Cut(string(j.Outcome.Output), 200), job.Cut(string(k.Expect.Output), 200))
+		tr.report(lint.Fault, caseFile(k), "/expect/output", "the output is %s, not %s (mend what has changed, or the case)", job.Cut(string(j.Outcome.Output), 200), job.Cut(string(k.Expect.Output), 200))
 	}
 }
 
@@ -128,7 +128,7 @@ func (tr *trial) errors(k task.Case) {
 	first := validator.Judge(tr.task, k.Input, answerOf(k.Answers[0]))
 	for i, want := range k.Expect.Errors {
 		if !slices.ContainsFunc(first.Faults, want.Matches) {
-			tr.report(lint.Fault, caseFile(k), fmt.Sprintf("/expect/errors/%d", i), "the first answer has no such error at %s%s", want.Pointer, tr.because(k))
+			tr.report(lint.Fault, caseFile(k), fmt.Sprintf("/expect/errors/%d", i), "the first answer has no such error at %s%s (mend what has changed, or the case)", want.Pointer, tr.because(k))
 		}
 	}
 }
@@ -144,7 +144,7 @@ func (tr *trial) breaks(k task.Case) bool {
 	}
 	broken := tr.task.Broken(k.Input, output)
 	for _, violation := range broken {
-		tr.report(lint.Fault, caseFile(k), "/expect/output", "the expected output breaks the rule %s: %s", violation.Rule, violation.Message)
+		tr.report(lint.Fault, caseFile(k), "/expect/output", "the expected output breaks the rule %s: %s (change one of the two)", violation.Rule, violation.Message)
 	}
 	return len(broken) > 0
 }

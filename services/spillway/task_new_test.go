@@ -59,6 +59,7 @@ func TestANewTaskOverwritesNothing(t *testing.T) {
 	if err := json.Unmarshal([]byte(spillway(t, "task", "show", "first", "--schemas="+dir, "--json").with(exitOK).out), &shown); err != nil || shown["model"] != "mine" {
 		t.Errorf("%v %v", shown["model"], err)
 	}
+	spillway(t, "task", "check", "--strict", "--schemas="+dir).with(exitOK, "1 task, 2 cases, no faults\n")
 	path := filepath.Join(dir, "tasks", "first", "prompt.tmpl")
 	write(t, path, "mine")
 	spillway(t, "task", "new", "first", "--schemas="+dir).with(exitFailed, "is there already, and nothing is overwritten")

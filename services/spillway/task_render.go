@@ -180,6 +180,11 @@ func (c *taskRenderCmd) checkState(t *task.Task, text json.RawMessage) error {
 }
 
 func renderedOf(t *task.Task, m *task.Model, p *contextbuilder.Preview) rendered {
+	for i := range p.Messages { // the sections show the same ones
+		if p.Messages[i].Role == "system" {
+			p.Messages[i].Role = m.SystemRole
+		}
+	}
 	return rendered{
 		Task: t.Name, Version: t.Version, Model: m.Name, ID: m.ID, Tokens: p.Tokens, Budget: p.Budget, Window: p.Window, MaxOutput: p.MaxOutput,
 		Format: formatOf(t, m), Sections: p.Sections, Messages: p.Messages,

@@ -47,6 +47,8 @@ func TestAPromptIsShownOfInputsFromElsewhere(t *testing.T) {
 	spillway(t, "task", "render", "triage", "@"+file, "--schemas="+dir).with(exitOK, "input, user\n  From a file.\n")
 	typed(t, `{"text": "From standard input."}`)
 	spillway(t, "task", "render", "triage", "-", "--schemas="+dir, "--model=large").with(exitOK, "input, user\n  From standard input.\n", "large (gpt-4o-2024-08-06)")
+	change(t, dir, "models.yaml", "id: gpt-4o-2024-08-06\n", "id: gpt-4o-2024-08-06\n    system_role: developer\n")
+	spillway(t, "task", "render", "triage", "question", "--schemas="+dir, "--model=large").with(exitOK, "system, developer\n  You sort")
 	for input, says := range map[string]struct {
 		code int
 		text string
