@@ -43,9 +43,12 @@ func (c *checker) impossible(one expression, name string, by *schema.Schema, pat
 	if i < 0 || len(by.Properties()[i].Choices) == 0 {
 		return
 	}
-	var choices []string
+	var choices, shown []string
 	for _, choice := range by.Properties()[i].Choices {
-		choices = append(choices, fmt.Sprint(choice))
+		if text, isText := choice.(string); isText {
+			choices = append(choices, text)
+		}
+		shown = append(shown, schema.Render(choice))
 	}
 	for _, text := range against {
 		if slices.Contains(choices, text) {
@@ -55,7 +58,7 @@ func (c *checker) impossible(one expression, name string, by *schema.Schema, pat
 		if near := schema.Nearest(text, choices); near != "" {
 			hint = fmt.Sprintf(": did you mean %q?", near)
 		}
-		c.yaml(Fault, one.file, one.pointer, "%s is never %q, only %s%s (write one of these)", name, text, strings.Join(choices, ", "), hint)
+		c.yaml(Fault, one.file, one.pointer, "%s is never %q, only %s%s (write one of these)", name, text, strings.Join(shown, ", "), hint)
 	}
 }
 

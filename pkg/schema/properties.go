@@ -94,7 +94,7 @@ func (c *propertyCollector) collect(part any, at string, path []string, alternat
 		below := append(slices.Clone(path), name)
 		c.add(Property{
 			Path: below, At: inner, Required: !alternative && slices.Contains(required, any(name)),
-			Described: isDescribed(properties[name]), Choices: valuesOf(properties[name]),
+			Described: isDescribed(properties[name]), Choices: c.choicesOf(properties[name], 0),
 		})
 		c.collect(properties[name], inner, below, alternative, via)
 	}
@@ -157,11 +157,35 @@ func isDescribed(part any) bool {
 	return text != ""
 }
 
-func valuesOf(part any) []any {
+// maxReferences bounds how far the choices of a property are looked for.
+const maxReferences = 16
+
+// choicesOf are the values that a part of the document names; nil: it takes others.
+func (c *propertyCollector) choicesOf(part any, depth int) (all []any) {
 	members, _ := part.(map[string]any)
+	if target, ref := localReference(members); ref != "" && depth < maxReferences {
+		part, _ = Lookup(c.document, target)
+		return c.choicesOf(part, depth+1)
+	}
 	if fixed, ok := members["const"]; ok {
 		return []any{fixed}
 	}
-	choices, _ := members["enum"].([]any)
-	return choices
+	if members["type"] == "null" {
+		return []any{nil}
+	}
+	for _, keyword := range []string{"anyOf", "oneOf"} {
+		forms, _ := members[keyword].([]any)
+		for _, form := range forms {
+			of := c.choicesOf(form, depth+1)
+			if of == nil || depth > maxReferences {
+				return nil
+			}
+			all = append(all, of...)
+		}
+		if all != nil {
+			return all
+		}
+	}
+	all, _ = members["enum"].([]any)
+	return all
 }

@@ -17,6 +17,8 @@ func TestASchemaSaysWhichPropertiesItNames(t *testing.T) {
 		"properties": {
 			"kind": {"enum": ["a", "b"], "description": "Which."},
 			"a/b": {"type": "string"},
+			"mood": {"anyOf": [{"$ref": "#/definitions/mood"}, {"type": "null"}]},
+			"free": {"anyOf": [{"$ref": "#/definitions/mood"}, {"type": "string"}]},
 			"items": {"type": "array", "items": {"$ref": "#/definitions/item"}},
 			"either": {"anyOf": [
 				{"type": "object", "properties": {"x": {"const": "1"}}, "required": ["x"]},
@@ -25,7 +27,7 @@ func TestASchemaSaysWhichPropertiesItNames(t *testing.T) {
 		},
 		"required": ["items"],
 		"allOf": [{"required": ["kind"], "properties": {"kind": {"type": "string"}}}],
-		"definitions": {"item": {
+		"definitions": {"mood": {"oneOf": [{"enum": ["good"]}, {"const": "bad"}]}, "item": {
 			"type": "object", "required": ["price"],
 			"properties": {"price": {"type": "number"}, "more": {"type": "array", "items": {"$ref": "#/definitions/item"}}}
 		}}
@@ -41,11 +43,13 @@ func TestASchemaSaysWhichPropertiesItNames(t *testing.T) {
 		"[a/b] /a~1b /properties/a~1b false false []",
 		"[either] /either /properties/either false false []",
 		"[either x] /either/x /properties/either/anyOf/0/properties/x false false [1 2]",
-		"[either y] /either/y /properties/either/anyOf/1/properties/y false false []",
+		"[either y] /either/y /properties/either/anyOf/1/properties/y false false [<nil>]",
+		"[free] /free /properties/free false false []",
 		"[items] /items /properties/items true false []",
 		"[items * more] /items/0/more /definitions/item/properties/more false false []",
 		"[items * price] /items/0/price /definitions/item/properties/price true false []",
 		"[kind] /kind /properties/kind true true []",
+		"[mood] /mood /properties/mood false false [good bad <nil>]",
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got\n%q\nwant\n%q", got, want)

@@ -155,7 +155,7 @@ func TestEachPlantedDriftIsFound(t *testing.T) {
 		"a rule that waits for a choice that there is not": {
 			edits: []edit{{"task.yaml", `'!output.reply.contains("Dear customer")'`, `'output.category != "complaints"'`}},
 			code:  exitFailed,
-			says:  []string{`tasks/triage/task.yaml:25:13: output.category is never "complaints", only question, complaint, praise, other: did you mean "complaint"?`},
+			says:  []string{`tasks/triage/task.yaml:25:13: output.category is never "complaints", only "question", "complaint", "praise", "other": did you mean "complaint"?`},
 		},
 		"a case whose output is off schema": {
 			edits: []edit{{"cases/question.yaml", "output: {category: question", "output: {category: questions"}},
