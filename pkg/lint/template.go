@@ -191,7 +191,7 @@ func (r *reader) index(c *parse.CommandNode, s scope, whole bool) place {
 // note reads an argument.
 func (r *reader) note(n parse.Node, s scope, whole bool) place {
 	if text, ok := n.(*parse.StringNode); ok {
-		r.words.add(" "+text.Text+" ", n.Position()-1)
+		r.words.add(" "+text.Text+" ", n.Position())
 	}
 	at := r.lead(n, s)
 	if _, isPipe := n.(*parse.PipeNode); !isPipe || whole {

@@ -29,7 +29,8 @@ type Previewer struct{ handler *Handler }
 func NewPreviewer() *Previewer { return &Previewer{&Handler{counter: tokens.New()}} }
 
 // Prompt makes the prompt of a request for a model of its task. s is what is remembered of its session, all of it
-// accepted before the request; nil: it has none. The error is the one that the job would have, of type *fate.Error.
+// accepted before the request; nil: it has none. The error is the one that the job would have, of type *fate.Error. Beside
+// it stands what is never cut, where that is what does not fit, or costs too much.
 func (p *Previewer) Prompt(t *task.Task, m *task.Model, input json.RawMessage, s *session.Session) (*Preview, error) {
 	b, err := p.handler.begin(t, m, &job.Job{Task: t.Name, Model: m.Name, Input: input})
 	if err != nil {
@@ -38,19 +39,19 @@ func (p *Previewer) Prompt(t *task.Task, m *task.Model, input json.RawMessage, s
 	if s != nil {
 		b.take(s, session.Place{At: time.Now()})
 	}
-	if err := b.compose(); err != nil {
+	err = b.compose()
+	if b.kept.size == (size{}) {
 		return nil, err
 	}
-	count := b.scaled(b.kept.size.tokens)
-	limit, err := b.afford(count)
-	if err != nil {
-		return nil, err
+	messages, count := b.messages(), b.scaled(b.kept.size.tokens)
+	limit, unpaid := b.afford(count)
+	if err == nil {
+		err = unpaid
 	}
-	messages := b.messages()
 	return &Preview{
 		Messages: messages, Sections: b.sections(messages),
 		Tokens: count, Budget: b.budget.input, Window: b.budget.window, MaxOutput: limit,
-	}, nil
+	}, err
 }
 
 // InputBudget is the most tokens that a prompt of the task for the model may have.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -107,15 +108,20 @@ func (c *taskRenderCmd) Run(_ context.Context, g *globals) error {
 	if s != nil && len(s.Pending) > 0 {
 		g.note("%s of the session had no result yet when it was printed, and is not shown", count(len(s.Pending), "request"))
 	}
-	p, err := contextbuilder.NewPreviewer().Prompt(t, m, input, s)
-	if err != nil {
-		return exit(exitFailed, "no prompt can be made of it for model %s: %s", m.Name, whyNot(err))
+	p, refused := contextbuilder.NewPreviewer().Prompt(t, m, input, s)
+	if refused != nil {
+		refused = exit(exitFailed, "no prompt can be made of it for model %s: %s", m.Name, whyNot(refused))
+	}
+	if p == nil {
+		return refused
 	}
 	r := renderedOf(t, m, p)
 	if g.cli.JSON {
-		return quiet(g.printJSON(r))
+		err = g.printJSON(r)
+	} else {
+		err = g.showRendered(r)
 	}
-	return quiet(g.showRendered(r))
+	return cmp.Or(refused, quiet(err))
 }
 
 // modelOf is the named model, or the task's.

@@ -65,7 +65,8 @@ func TestAPromptIsShownOfInputsFromElsewhere(t *testing.T) {
 	spillway(t, "task", "render", "triage", "question", "--model=none", "--schemas="+dir).with(exitNotFound, `there is no model "none"`, "large, simulated, small")
 	spillway(t, "task", "render", "triage", "question", "--state={}", "--schemas="+dir).with(exitUsage, "has no sessions")
 	change(t, dir, "tasks/triage/task.yaml", "deadline:", "context: {max_input_tokens: 200}\ndeadline:")
-	spillway(t, "task", "render", "triage", "question", "--schemas="+dir).with(exitFailed, "no prompt can be made of it for model small: the prompt is 59 tokens too long (259 of 200)")
+	spillway(t, "task", "render", "triage", "question", "--schemas="+dir).with(exitFailed, "tokens    259 of 200", "input            7 ", "no prompt can be made of it for model small: the prompt is 59 tokens too long (259 of 200)")
+	spillway(t, "task", "render", "triage", `{"text": "`+strings.Repeat("a", 250<<10)+`"}`, "--schemas="+dir).with(exitFailed, "tokens too long")
 }
 
 func TestAPromptIsShownWithWhatASessionRemembers(t *testing.T) {
