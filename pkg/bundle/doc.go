@@ -14,6 +14,7 @@
 //
 //	task push, a save in a watched folder   always
 //	the start of a process                  a version that was never live; else it is left as it is, and said
+//	the start of a simulating process       the same, and nothing in the place of a version that calls models
 //	the start of `up` on its own server     also one that was live before, unless a rollback left it
 //
 // TestAnOldReplicaTakesNothingBack and its neighbours pin it. A Keeper makes a process follow the records.

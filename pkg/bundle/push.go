@@ -40,6 +40,9 @@ func (s *Store) Push(ctx context.Context, p Push) (rec *Record, live bool, err e
 		if r.Live == version || p.leaves(r, now) {
 			return false, nil
 		}
+		if p.OnlyNew && !p.Own && p.Bundle.Simulated && s.isReal(ctx, r) {
+			return false, nil
+		}
 		r.goLive(version, p.By, p.How, "", now)
 		return true, nil
 	})
@@ -47,6 +50,15 @@ func (s *Store) Push(ctx context.Context, p Push) (rec *Record, live bool, err e
 		return nil, false, err
 	}
 	return rec, rec.Live == version, nil
+}
+
+// isReal reports whether the live version calls models: a process that only simulates does not take its place.
+func (s *Store) isReal(ctx context.Context, r *Record) bool {
+	if r.Live == "" {
+		return false
+	}
+	b, err := s.Get(ctx, r.Task, r.Live)
+	return err != nil || !b.Simulated
 }
 
 // leaves reports whether what is live stays so.

@@ -140,6 +140,27 @@ func TestUpOnItsOwnServerMakesItsFilesLiveAgain(t *testing.T) {
 	}
 }
 
+func TestAProcessThatSimulatesTakesNoRealVersionsPlace(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	start := func(set *task.Set) bool {
+		t.Helper()
+		_, live, err := r.store.Push(t.Context(), bundle.Push{Bundle: bundleOf(set), By: "a", How: bundle.HowStart, OnlyNew: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return live
+	}
+	for i, step := range []struct {
+		set  *task.Set
+		live bool
+	}{{toy(t, "one").Simulated(), true}, {toy(t, "two").Simulated(), true}, {toy(t, "one"), true}, {toy(t, "three").Simulated(), false}} {
+		if got := start(step.set); got != step.live {
+			t.Errorf("step %d: live %t", i, got)
+		}
+	}
+}
+
 // Three processes watch one folder.
 func TestASaveIsTakenOnceHoweverManyProcessesSeeIt(t *testing.T) {
 	t.Parallel()
