@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"spillway/pkg/task"
@@ -66,7 +67,7 @@ func (p Push) leaves(r *Record, now time.Time) bool {
 	known := r.Known(p.Bundle.Version)
 	switch {
 	case known == nil:
-		return false
+		return p.OnlyNew && !p.Own && slices.Contains(r.Past, p.Bundle.Version)
 	case p.Own:
 		return known.Left == LeftByRollback
 	case p.OnlyNew:

@@ -20,10 +20,11 @@ const (
 // LeftByRollback: a rollback left the version.
 const LeftByRollback = "rolled back"
 
-// recordFormat is the version of a Record; maxKnown is how many versions it has.
+// recordFormat is the version of a Record; maxKnown is how many versions it has, maxPast how many it has had.
 const (
 	recordFormat = 1
 	maxKnown     = 50
+	maxPast      = 1000
 )
 
 // Record says which version of a task is live.
@@ -38,6 +39,9 @@ type Record struct {
 	Paused *Paused `json:"paused"`
 	// Versions were live, or are: the one that became so last is first.
 	Versions []Version `json:"versions"`
+	// Past are versions that were live and of which nothing else is known any more, the newest last: a process that starts
+	// with one must not take it for a new one.
+	Past []string `json:"past,omitempty"`
 }
 
 // Paused says why a task takes no requests.
@@ -78,9 +82,19 @@ func (r *Record) goLive(version, by, how, left string, now time.Time) {
 		r.Versions = slices.DeleteFunc(r.Versions, func(v Version) bool { return v.Version == version })
 	}
 	next.Since, next.By, next.How = now, by, how
+	r.Past = slices.DeleteFunc(r.Past, func(v string) bool { return v == version })
 	r.Versions = slices.Insert(r.Versions, 0, next)
-	r.Versions = r.Versions[:min(len(r.Versions), maxKnown)]
+	for len(r.Versions) > maxKnown {
+		r.forget(r.Versions[maxKnown].Version)
+	}
 	r.Live, r.Since, r.By = version, now, by
+}
+
+// forget drops what is known of a version, but that it was live.
+func (r *Record) forget(version string) {
+	r.Versions = slices.DeleteFunc(r.Versions, func(v Version) bool { return v.Version == version })
+	r.Past = append(r.Past, version)
+	r.Past = r.Past[max(len(r.Past)-maxPast, 0):]
 }
 
 // leave notes that the live version is so no more.

@@ -223,6 +223,12 @@ func TestARecordIsBounded(t *testing.T) {
 	if len(rec.Versions) != 50 || rec.Versions[0].Version != rec.Live || r.words[rec.Live] != "word52" || r.words[rec.Versions[49].Version] != "word3" {
 		t.Errorf("%d versions, %q is live", len(rec.Versions), r.words[rec.Live])
 	}
+	if live, now := r.start("word1", "a"); live || now != "word52" {
+		t.Errorf("a version that was live long ago counts as new: %q is live", now)
+	}
+	if live, _ := r.push("word1", "a", bundle.HowPush, nil); !live || slices.Contains(r.record().Past, r.version("word1")) {
+		t.Errorf("a push of it: live %t, %v", live, r.record().Past)
+	}
 }
 
 func TestATaskIsPausedResumedAndTakenOut(t *testing.T) {

@@ -236,7 +236,7 @@ func (h *Handler) prepare(ctx context.Context, j *job.Job) (*call, error) {
 	if t == nil {
 		return nil, fate.DivertTo(fate.Internal, "the task is not loaded at inference", nil)
 	}
-	t.Sign(j)
+	t.Sign(j, broker.Inference)
 	if j.Model == "" {
 		j.Model = t.Model
 	}
