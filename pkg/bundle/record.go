@@ -17,7 +17,7 @@ const (
 	HowRollback = "rollback"
 )
 
-// LeftByRollback: a rollback left the version.
+// LeftByRollback says of a version that a rollback left it.
 const LeftByRollback = "rolled back"
 
 // recordFormat is the version of a Record; maxKnown is how many versions it has, maxPast how many it has had.
