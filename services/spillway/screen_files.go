@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"sync"
 	"time"
 )
@@ -21,7 +22,7 @@ func (s *filesScreen) tell(e filesEvent) {
 		s.before = append(s.before, e)
 		return
 	}
-	s.print(e)
+	s.print(e, time.Now().Format(time.TimeOnly)+"  ")
 }
 
 // show begins to show.
@@ -29,35 +30,39 @@ func (s *filesScreen) show() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, e := range s.before {
-		s.print(e)
+		s.print(e, "           ")
 	}
 	s.shown, s.before = true, nil
 }
 
-func (s *filesScreen) print(e filesEvent) {
+// print writes an event behind a margin.
+func (s *filesScreen) print(e filesEvent, margin string) {
 	if s.g.cli.JSON {
 		e.Event = "files-" + e.Event
 		_ = s.g.printJSON(e) // a screen that is gone shows nothing
 		return
 	}
+	s.g.printf("%s%s\n", margin, e.sentence())
+	for _, fault := range e.Faults {
+		s.g.printf("%s  %s\n", margin, fault)
+	}
+}
+
+func (e filesEvent) sentence() string {
 	switch e.Event {
 	case filesLive:
-		s.g.printf("           %s: version %s is live now\n", e.Task, e.Version)
+		return fmt.Sprintf("%s: version %s is live now", e.Task, e.Version)
 	case filesLeft:
-		live := "taken out"
+		live := "the task was taken out"
 		if e.Record.Live != "" {
-			live = e.Record.Live + " is live"
+			live = "live is " + e.Record.Live
 		}
-		s.g.printf("           %s: the files here are version %s, %s since %s by %s; `spillway task push %s` makes %s live\n",
+		return fmt.Sprintf("%s: the files here are version %s, %s since %s by %s; `spillway task push %s` makes %s live",
 			e.Task, e.Version, live, e.Record.Since.Local().Format(time.DateTime), e.Record.By, e.Task, e.Version)
 	case filesOut:
-		s.g.printf("           %s: taken out, it is in no file any more\n", e.Task)
+		return e.Task + ": taken out, it is in no file any more"
 	case filesMended:
-		s.g.printf("           the task files are again as they were\n")
-	default:
-		s.g.printf("           the task files were saved with faults, everything stays as it was:\n")
-		for _, fault := range e.Faults {
-			s.g.printf("             %s\n", fault)
-		}
+		return "the task files are again as this process works with them"
 	}
+	return "the task files were saved with faults, everything stays as it was:"
 }
