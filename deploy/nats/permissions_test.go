@@ -24,6 +24,7 @@ import (
 
 	"spillway/pkg/broker"
 	"spillway/pkg/broker/brokertest"
+	"spillway/pkg/bundle"
 	"spillway/pkg/client"
 	"spillway/pkg/fakellm"
 	"spillway/pkg/fate"
@@ -69,6 +70,9 @@ type rig struct {
 	server *server.Server
 	// provider answers for the only model.
 	provider *fakellm.Server
+
+	// books are those of the processes that run stages.
+	books []*task.Book
 
 	mu      sync.Mutex
 	refused map[string][]string // by user
@@ -188,6 +192,7 @@ func (r *rig) run(asUser func(stage string) *broker.Conn) {
 		conn := asUser(name)
 		if !prepared[conn] {
 			r.prepare(ctx, conn, name)
+			r.follow(ctx, &all, conn, tasks)
 			prepared[conn] = true
 		}
 		limits := stage.DefaultLimits()
@@ -217,6 +222,18 @@ func (r *rig) prepare(ctx context.Context, conn *broker.Conn, name string) {
 	if err := conn.WatchCancels(ctx); err != nil {
 		r.t.Fatalf("%s follows the cancelled ids: %v", name, err)
 	}
+}
+
+// follow does what a process does beside its stages: it reads which versions are live, and fetches them.
+func (r *rig) follow(ctx context.Context, all *sync.WaitGroup, conn *broker.Conn, tasks *task.Set) {
+	r.t.Helper()
+	book := task.NewBook(tasks)
+	keeper, err := bundle.NewKeeper(bundle.Options{Conn: conn, Book: book, Own: tasks, Log: zerolog.Nop()})
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	all.Go(func() { _ = keeper.Run(ctx) }) // it returns nil
+	r.books = append(r.books, book)
 }
 
 // tasks are two that differ in what happens when the model fails: toy has a ladder, bare has none; talk is one with a
@@ -684,6 +701,15 @@ func TestNobodyPublishesBeyondItsWork(t *testing.T) {
 		"$JS.API.DIRECT.GET.KV_llm_sessions.x":          {operatorUser, upUser},
 		"$JS.API.CONSUMER.CREATE.KV_llm_sessions.x":     {bootstrapUser, broker.ContextBuilder, operatorUser, upUser},
 		"llm.context.toy.x":                             {broker.ContextBuilder, upUser},
+		"$KV." + broker.VersionsBucket + ".toy":         {broker.Ingest, operatorUser, upUser},
+		"$O." + broker.TasksBucket + ".M.x":             {broker.Ingest, operatorUser, upUser},
+		"$O." + broker.TasksBucket + ".C.x":             {broker.Ingest, operatorUser, upUser},
+		"$O.other.C.x":                                  nil,
+		"$JS.API.STREAM.MSG.GET.OBJ_llm_tasks":          append(stages(), doorUser, operatorUser, upUser),
+		"$JS.API.STREAM.MSG.GET.KV_llm_versions":        append(stages(), doorUser, operatorUser, upUser),
+		"$JS.API.STREAM.MSG.DELETE.OBJ_llm_tasks":       {upUser},
+		"$JS.API.CONSUMER.CREATE.KV_llm_versions.x":     append(stages(), doorUser, bootstrapUser, upUser),
+		"$JS.API.CONSUMER.CREATE.OBJ_llm_tasks.x":       {bootstrapUser, upUser},
 		"$JS.API.DIRECT.GET.LLM_DELTAS":                 {broker.Ingest, doorUser, operatorUser, clientUser, upUser},
 		"$JS.API.CONSUMER.CREATE.LLM_DELTAS.x":          {bootstrapUser, upUser},
 		"$JS.API.CONSUMER.CREATE.LLM_CACHE.x":           {bootstrapUser, operatorUser, upUser},

@@ -3,6 +3,7 @@
 package broker
 
 import (
+	"encoding/base64"
 	"strings"
 
 	"spillway/pkg/job"
@@ -30,7 +31,12 @@ const (
 	LimitsBucket   = "llm_limits"
 	KeysBucket     = "llm_keys"
 	SessionsBucket = "llm_sessions"
+	// VersionsBucket says which version of each task is live.
+	VersionsBucket = "llm_versions"
 )
+
+// TasksBucket is the object bucket of the versions of tasks.
+const TasksBucket = "llm_tasks"
 
 // The stages that others speak of by name.
 const (
@@ -177,6 +183,15 @@ func ProviderBreakerSubject(provider string) string { return "llm.event.breaker.
 func RecordStream(bucket string) string { return "KV_" + bucket }
 
 func recordSubject(bucket, key string) string { return "$KV." + bucket + "." + key }
+
+// ObjectStream is the stream of an object bucket. An object's chunks are on one subject, what is known of it on another.
+func ObjectStream(bucket string) string { return "OBJ_" + bucket }
+
+func objectChunks(bucket, chunks string) string { return "$O." + bucket + ".C." + chunks }
+
+func objectMeta(bucket, name string) string {
+	return "$O." + bucket + ".M." + base64.URLEncoding.EncodeToString([]byte(name))
+}
 
 // StageStream is the stream of a stage's inbox: upper case, with _.
 func StageStream(stage string) string {

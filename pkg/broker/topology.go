@@ -48,6 +48,8 @@ type Sizing struct {
 	MarkerBytes int64
 	// SessionBytes bounds what is remembered of sessions, at most 512 KiB each; those who were silent longest go first.
 	SessionBytes int64
+	// TaskBytes bounds the kept versions of tasks; when they are full no new one is taken.
+	TaskBytes int64
 	// ResultAge and DeadAge are how long results and dead letters are kept.
 	ResultAge, DeadAge time.Duration
 }
@@ -58,7 +60,7 @@ const gib = 1 << 30
 func DefaultSizing() Sizing {
 	return Sizing{
 		Replicas: 1, InboxBytes: 2 * gib, RequestBytes: gib, ResultBytes: 4 * gib, DeadBytes: gib, CacheBytes: gib / 2, MarkerBytes: 4 * gib,
-		DeltaBytes: gib / 16, ContextBytes: gib / 16, SessionBytes: gib,
+		DeltaBytes: gib / 16, ContextBytes: gib / 16, SessionBytes: gib, TaskBytes: gib,
 		ResultAge: 24 * time.Hour, DeadAge: 30 * 24 * time.Hour,
 	}
 }
@@ -97,8 +99,8 @@ func (s Sizing) withDefaults() Sizing {
 		DeadBytes: cmp.Or(s.DeadBytes, d.DeadBytes), CacheBytes: cmp.Or(s.CacheBytes, d.CacheBytes),
 		MarkerBytes: cmp.Or(s.MarkerBytes, d.MarkerBytes), DeltaBytes: cmp.Or(s.DeltaBytes, d.DeltaBytes),
 		ContextBytes: cmp.Or(s.ContextBytes, d.ContextBytes),
-		SessionBytes: cmp.Or(s.SessionBytes, d.SessionBytes),
-		ResultAge:    cmp.Or(s.ResultAge, d.ResultAge), DeadAge: cmp.Or(s.DeadAge, d.DeadAge),
+		SessionBytes: cmp.Or(s.SessionBytes, d.SessionBytes), TaskBytes: cmp.Or(s.TaskBytes, d.TaskBytes),
+		ResultAge: cmp.Or(s.ResultAge, d.ResultAge), DeadAge: cmp.Or(s.DeadAge, d.DeadAge),
 	}
 }
 
@@ -119,6 +121,7 @@ func NewTopology(stages []string, sources []Source, s Sizing) Topology {
 		{Bucket: BreakersBucket, Replicas: s.Replicas, MaxBytes: gib / 64},
 		{Bucket: LimitsBucket, Replicas: s.Replicas, MaxBytes: gib / 64},
 		{Bucket: KeysBucket, Replicas: s.Replicas, MaxBytes: gib / 64},
+		{Bucket: VersionsBucket, Replicas: s.Replicas, MaxBytes: gib / 64},
 	}
 	return t
 }
@@ -164,6 +167,7 @@ func fixedStreams(s Sizing) []jetstream.StreamConfig {
 		deltas(s),
 		contexts(s),
 		sessions(s),
+		objects(TasksBucket, s.Replicas, s.TaskBytes),
 	}
 }
 
@@ -214,6 +218,14 @@ func sessions(s Sizing) jetstream.StreamConfig {
 	c.AllowRollup, c.DenyDelete = true, true
 	c.AllowMsgTTL, c.SubjectDeleteMarkerTTL = true, sessionMarkerAge
 	return c
+}
+
+// objects is an object bucket, as any NATS tool reads it.
+func objects(bucket string, replicas int, maxBytes int64) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name: ObjectStream(bucket), Subjects: []string{objectChunks(bucket, ">"), "$O." + bucket + ".M.>"}, Retention: jetstream.LimitsPolicy,
+		Discard: jetstream.DiscardNew, MaxBytes: maxBytes, AllowRollup: true, AllowDirect: true, Replicas: replicas, Storage: jetstream.FileStorage,
+	}
 }
 
 // contexts holds what models were shown, for who asks soon: in memory and unacknowledged, like the drafts.

@@ -22,11 +22,12 @@ const (
 	KindRung    = "rung"
 	KindCache   = "cache"
 	KindContext = "context"
+	KindVersion = "version"
 	KindOmitted = "omitted"
 )
 
 // Event is one entry of a job's history: a hop, a call, a verdict of the validator, a rung, a look into the
-// cache in place of a call, or what a prompt is made of.
+// cache in place of a call, what a prompt is made of, or that another version of its task is at work.
 type Event struct {
 	Kind  string    `json:"kind"`
 	Stage string    `json:"stage,omitempty"`

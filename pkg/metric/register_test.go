@@ -1,6 +1,7 @@
 package metric_test
 
 import (
+	"maps"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -40,5 +41,56 @@ func TestAnotherMetricOfTheSameNameIsAnError(t *testing.T) {
 	}
 	if metric.Register(r, &gauge) == nil {
 		t.Error("a gauge took the place of a counter")
+	}
+}
+
+func TestWhatTakesThePlaceOfAnotherShowsItsOwnGaugesAndGoesOnCounting(t *testing.T) {
+	t.Parallel()
+	r := prometheus.NewRegistry()
+	type kind struct {
+		now    prometheus.Gauge
+		by     *prometheus.GaugeVec
+		counts prometheus.Counter
+	}
+	start := func(r prometheus.Registerer) *kind {
+		r = prometheus.WrapRegistererWith(prometheus.Labels{"stage": "one"}, r)
+		k := &kind{
+			now:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "now", Help: "Now."}),
+			by:     prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "by", Help: "By model."}, []string{"model"}),
+			counts: prometheus.NewCounter(prometheus.CounterOpts{Name: "seen_total", Help: "What was seen."}),
+		}
+		for _, err := range []error{metric.Register(r, &k.now), metric.Register(r, &k.by), metric.Register(r, &k.counts)} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		return k
+	}
+	old := start(r)
+	old.now.Set(7)
+	old.by.WithLabelValues("gone").Set(7)
+	old.counts.Inc()
+	next := start(metric.Anew(r))
+	next.now.Set(1)
+	next.by.WithLabelValues("small").Set(2)
+	next.counts.Inc()
+	old.now.Set(8)
+	old.by.WithLabelValues("small").Set(8)
+	old.counts.Inc()
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			got[f.GetName()] += m.GetGauge().GetValue() + m.GetCounter().GetValue()
+		}
+	}
+	if want := map[string]float64{"now": 1, "by": 2, "seen_total": 3}; !maps.Equal(got, want) {
+		t.Errorf("gathered %v, not %v", got, want)
+	}
+	if metric.Anew(nil) != nil {
+		t.Error("without a registry there is one")
 	}
 }

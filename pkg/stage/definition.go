@@ -71,8 +71,13 @@ type Definition struct {
 	FinishesLate bool
 	// ConfirmsAcks is true where a lost ack would be paid for: acks are then confirmed by the broker.
 	ConfirmsAcks bool
-	// New makes the handler. It runs once a process, before anything is pulled.
+	// New makes the handler, before anything is pulled.
 	New func(*Env) (Handler, error)
+	// MadeOf is nil for a stage whose handler lives as long as the process. Else it says what the handler is made of;
+	// when that changes, the process makes another one, which takes over while this one finishes what it holds.
+	MadeOf func(*Env) string
+	// Check says why no handler could be made; nil: nothing can be said beforehand.
+	Check func(*Env) error
 }
 
 // DefaultHeldBytes bounds what one inbox holds in a process.

@@ -1,7 +1,12 @@
 package stage
 
 import (
+	"errors"
+	"fmt"
+
 	"github.com/prometheus/client_golang/prometheus"
+
+	"spillway/pkg/metric"
 )
 
 // metrics of one stage in this process. A job's id is never a label.
@@ -18,7 +23,7 @@ type metrics struct {
 	unacked     *prometheus.GaugeVec
 }
 
-func newMetrics(reg prometheus.Registerer, stage string) *metrics {
+func newMetrics(reg prometheus.Registerer, stage string) (*metrics, error) {
 	if reg == nil {
 		reg = prometheus.NewRegistry()
 	}
@@ -38,9 +43,14 @@ func newMetrics(reg prometheus.Registerer, stage string) *metrics {
 		Namespace: "spillway", Name: "handling_seconds", Help: "Time in the handler.",
 		Buckets: []float64{.0002, .001, .005, .02, .1, .5, 1, 2, 5, 10, 20, 30, 60},
 	})
+	err := errors.Join(metric.Register(reg, &m.inFlight), metric.Register(reg, &handling), metric.Register(reg, &m.settled),
+		metric.Register(reg, &m.redelivered), metric.Register(reg, &m.dead), metric.Register(reg, &m.blocked), metric.Register(reg, &m.stuck),
+		metric.Register(reg, &m.depth), metric.Register(reg, &m.age), metric.Register(reg, &m.unacked))
+	if err != nil {
+		return nil, fmt.Errorf("register the metrics of %s: %w", stage, err)
+	}
 	m.handling = handling
-	reg.MustRegister(m.inFlight, handling, m.settled, m.redelivered, m.dead, m.blocked, m.stuck, m.depth, m.age, m.unacked)
-	return m
+	return m, nil
 }
 
 func opts(name, help string) prometheus.CounterOpts {

@@ -62,8 +62,12 @@ func NewRunner(defs []Definition, name string, env *Env, grace time.Duration) (*
 	if grace == 0 {
 		grace = DefaultGrace
 	}
+	m, err := newMetrics(env.Metrics, name)
+	if err != nil {
+		return nil, err
+	}
 	r := &Runner{
-		def: def, env: &own, handler: handler, route: newRoute(defs, name), m: newMetrics(env.Metrics, name),
+		def: def, env: &own, handler: handler, route: newRoute(defs, name), m: m,
 		log: own.Log, grace: grace,
 	}
 	r.work, r.giveUp = context.WithCancelCause(context.Background())

@@ -16,7 +16,11 @@ import (
 func TestAnInboxThatIsNotOpenYetTakesTicksAndReconnects(t *testing.T) {
 	t.Parallel()
 	conn := brokertest.Connect(t, brokertest.Server(t).URL())
-	p := newPuller(conn, Lanes("one", 4)[0], nil, 4, newMetrics(prometheus.NewRegistry(), "one"), nil, func(*held) {})
+	m, err := newMetrics(prometheus.NewRegistry(), "one")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPuller(conn, Lanes("one", 4)[0], nil, 4, m, nil, func(*held) {})
 	p.tick(time.Now())
 	p.reset()
 	if p.starving(); p.inHand() != 0 || p.isListening() {

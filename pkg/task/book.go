@@ -3,6 +3,7 @@ package task
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -41,7 +42,7 @@ type Book struct {
 
 	mu       sync.Mutex
 	versions map[versionKey]*Task
-	order    []versionKey // the oldest first
+	order    []versionKey // the one that was asked for last is the last
 }
 
 // page is what a book says at one moment.
@@ -116,10 +117,7 @@ func (b *Book) Version(ctx context.Context, name, version string) (*Task, error)
 		return live, nil
 	}
 	key := versionKey{name, version}
-	b.mu.Lock()
-	t := b.versions[key]
-	b.mu.Unlock()
-	if t != nil {
+	if t := b.kept(key); t != nil {
 		return t, nil
 	}
 	if b.fetch == nil {
@@ -134,7 +132,7 @@ func (b *Book) Version(ctx context.Context, name, version string) (*Task, error)
 		}
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		b.keep(t, version)
+		b.keep(t)
 		return t, nil
 	})
 	select {
@@ -148,15 +146,24 @@ func (b *Book) Version(ctx context.Context, name, version string) (*Task, error)
 	}
 }
 
-// keep remembers a version, also under other names that it was asked for by. The caller holds b.mu.
-func (b *Book) keep(t *Task, also ...string) {
-	for _, version := range append(also, t.Version) {
-		key := versionKey{t.Name, version}
-		if b.versions[key] == nil {
-			b.order = append(b.order, key)
-		}
-		b.versions[key] = t
+// kept returns a version that is remembered, which is then forgotten last.
+func (b *Book) kept(key versionKey) *Task {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t := b.versions[key]
+	if i := slices.Index(b.order, key); i >= 0 && i < len(b.order)-1 {
+		b.order = append(slices.Delete(b.order, i, i+1), key)
 	}
+	return t
+}
+
+// keep remembers a version. The caller holds b.mu.
+func (b *Book) keep(t *Task) {
+	key := versionKey{t.Name, t.Version}
+	if b.versions[key] == nil {
+		b.order = append(b.order, key)
+	}
+	b.versions[key] = t
 	for len(b.order) > maxVersions {
 		delete(b.versions, b.order[0])
 		b.order = b.order[1:]

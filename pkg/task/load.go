@@ -16,8 +16,8 @@ import (
 const (
 	modelsFile = "models.yaml"
 	tasksDir   = "tasks"
-	// maxFileBytes bounds a file of a folder of schemas.
-	maxFileBytes = 4 << 20
+	// MaxFileBytes bounds a file of a folder of schemas.
+	MaxFileBytes = 4 << 20
 	// reservedName is the dead letters' token for what is no job.
 	reservedName = "raw"
 )
@@ -57,6 +57,8 @@ type loader struct {
 	set    *Set
 	// modelsRead: models.yaml could be read, so a model that is not in the set does not exist.
 	modelsRead bool
+	// restoring: a provider that is not in the set is one of another process.
+	restoring bool
 	// summaries are the places where tasks name another one.
 	summaries []summaryPlace
 }
@@ -97,7 +99,7 @@ func (l *loader) tasks() {
 			l.file(dir, "the name of a task %s", message)
 			continue
 		}
-		l.task(entry.Name(), dir)
+		l.task(entry.Name(), dir, l.readTree(dir, ""))
 	}
 	if !found {
 		l.file(tasksDir, "there is no task: a task is a folder tasks/<name> with task.yaml and prompt.tmpl in it")
@@ -133,10 +135,10 @@ type taskLoader struct {
 	statePlaces []node
 }
 
-func (l *loader) task(name, dir string) {
+func (l *loader) task(name, dir string, files map[string][]byte) {
 	before := len(l.found)
 	t := &taskLoader{faults: l.faults, loader: l, dir: dir, task: defaultTask(name)}
-	t.task.Files = l.readTree(dir, "")
+	t.task.Files = files
 	if _, ok := t.task.Files[manifestFile]; !ok {
 		l.file(dir, "there is no %s in it: it needs at least `model: <a name of models.yaml>`", manifestFile)
 		return
@@ -179,8 +181,8 @@ func (l *loader) readTree(dir, below string) map[string][]byte {
 			l.file(full, "can not be read: %v", err)
 		case info.IsDir():
 			maps.Copy(files, l.readTree(dir, inside))
-		case info.Size() > maxFileBytes:
-			l.file(full, "is larger than %d MiB", maxFileBytes>>20)
+		case info.Size() > MaxFileBytes:
+			l.file(full, "is larger than %d MiB", MaxFileBytes>>20)
 		default:
 			content, err := fs.ReadFile(l.fsys, full)
 			if err != nil {

@@ -28,6 +28,10 @@ type Model struct {
 	entry []byte
 }
 
+// Entry is the model's entry in models.yaml as versions of tasks count it: over the defaults, as canonical JSON. It
+// must not be changed.
+func (m *Model) Entry() []byte { return m.entry }
+
 // Prices are USD per million tokens.
 type Prices struct {
 	AsOf                       string

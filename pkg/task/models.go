@@ -177,6 +177,7 @@ func (l *loader) providerOf(m *mapping, entry member, model *Model) {
 	}
 	provider, known := l.set.Providers[n.text]
 	switch {
+	case !known && l.restoring:
 	case !known:
 		l.at(modelsFile, n, "there is no provider %q%s", n.text, didYouMean(n.text, l.set.Providers))
 	case model.Name == simulatedName && provider.Kind != KindSimulated:

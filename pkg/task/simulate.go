@@ -13,26 +13,38 @@ const simulatedName = "simulated"
 // not changed.
 func (s *Set) Simulated() *Set {
 	copied := &Set{Tasks: make(map[string]*Task, len(s.Tasks)), Models: maps.Clone(s.Models), Providers: maps.Clone(s.Providers)}
-	if _, ok := copied.Models[simulatedName]; !ok {
-		model, provider := builtInSimulation()
-		copied.Models[simulatedName], copied.Providers[simulatedName] = model, provider
-	}
+	copied.simulation()
 	for name, original := range s.Tasks {
-		t := *original
-		t.Model = simulatedName
-		t.Ladder = slices.Clone(t.Ladder)
-		for i := range t.Ladder {
-			if t.Ladder[i].Kind == RungModel {
-				t.Ladder[i].Model = simulatedName
-			}
-		}
-		if t.Correction.LastOn != "" {
-			t.Correction.LastOn = simulatedName
-		}
-		copied.stamp(&t)
-		copied.Tasks[name] = &t
+		copied.Tasks[name] = copied.simulated(original)
 	}
 	return copied
+}
+
+// simulation makes sure that there is a simulated model in the set.
+func (s *Set) simulation() {
+	model, provider := builtInSimulation()
+	if known, ok := s.Models[simulatedName]; !ok {
+		s.Models[simulatedName], s.Providers[simulatedName] = model, provider
+	} else if s.Providers[known.Provider] == nil { // of another process
+		s.Providers[known.Provider] = provider
+	}
+}
+
+// simulated returns a copy of a task that calls the set's simulated model.
+func (s *Set) simulated(original *Task) *Task {
+	t := *original
+	t.Model, t.Simulated = simulatedName, true
+	t.Ladder = slices.Clone(t.Ladder)
+	for i := range t.Ladder {
+		if t.Ladder[i].Kind == RungModel {
+			t.Ladder[i].Model = simulatedName
+		}
+	}
+	if t.Correction.LastOn != "" {
+		t.Correction.LastOn = simulatedName
+	}
+	s.stamp(&t)
+	return &t
 }
 
 const builtIn = `

@@ -1,6 +1,10 @@
 package task
 
 import (
+	"fmt"
+	"slices"
+	"time"
+
 	"spillway/pkg/expr"
 	"spillway/pkg/job"
 )
@@ -24,9 +28,19 @@ func (t *Task) StandIns(tenant, session string, input any) (cacheKey string, can
 	return cacheKey, canned
 }
 
-// Sign notes on a job that this version of the task works on it.
-func (t *Task) Sign(j *job.Job) {
-	if j.TaskVersion != t.Version {
-		j.Mixed = true
+// Sign notes on a job that this version of the task works on it at a stage. That it is not the one that the job names is
+// told in its history, once a stage.
+func (t *Task) Sign(j *job.Job, stage string) {
+	if j.TaskVersion == t.Version {
+		return
+	}
+	j.Mixed = true
+	e := job.Event{
+		Kind: job.KindVersion, Stage: stage, At: time.Now().UTC(),
+		Detail: fmt.Sprintf("version %s of the task is stored no more, version %s is at work", job.Cut(j.TaskVersion, 64), t.Version),
+	}
+	told := func(was job.Event) bool { return was.Kind == e.Kind && was.Stage == e.Stage && was.Detail == e.Detail }
+	if j.TaskVersion != "" && !slices.ContainsFunc(j.History, told) {
+		j.Record(e)
 	}
 }

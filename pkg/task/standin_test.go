@@ -3,6 +3,7 @@ package task_test
 import (
 	"testing"
 
+	"spillway/pkg/job"
 	"spillway/pkg/task"
 )
 
@@ -26,6 +27,29 @@ func TestOnlyARequestWithoutAMemoryHasItsKeyBeforehand(t *testing.T) {
 		key, _ := toy.StandIns("acme", row.session, "x")
 		if want := toy.CacheKey("acme", []byte(`"x"`), ""); row.remembers && key != "" || !row.remembers && key != want {
 			t.Errorf("session %q of a task with %q: key %q", row.session, row.of, key)
+		}
+	}
+}
+
+func TestAnotherVersionThanTheJobsIsToldOnceAStage(t *testing.T) {
+	t.Parallel()
+	toy := &task.Task{Name: "toy", Version: "two"}
+	own, foreign, nameless := &job.Job{TaskVersion: "two"}, &job.Job{TaskVersion: "one"}, &job.Job{}
+	for _, j := range []*job.Job{own, foreign, nameless} {
+		for _, stage := range []string{"inference", "inference", "validator"} {
+			toy.Sign(j, stage)
+		}
+	}
+	if own.Mixed || len(own.History) != 0 || !nameless.Mixed || len(nameless.History) != 0 {
+		t.Errorf("%+v, %+v", own, nameless)
+	}
+	if !foreign.Mixed || len(foreign.History) != 2 {
+		t.Fatalf("%+v", foreign)
+	}
+	for i, stage := range []string{"inference", "validator"} {
+		e := foreign.History[i]
+		if e.Stage != stage || e.Kind != "version" || e.Detail != "version one of the task is stored no more, version two is at work" {
+			t.Errorf("%+v", e)
 		}
 	}
 }

@@ -63,6 +63,8 @@ type Task struct {
 	Warm [][]byte
 	// Models are the entries of the models that the task may call, as this version has them.
 	Models map[string]*Model
+	// Simulated: it calls the model "simulated" and no other, whatever its files say.
+	Simulated bool
 	// ShapeHash is a hash over what shapes an answer besides its input: prompt, model and where it is called,
 	// parameters, output schema and rules, context.
 	ShapeHash string

@@ -63,7 +63,7 @@ func (h *Handler) Handle(ctx context.Context, j *job.Job) error {
 	if j.Model == "" {
 		j.Model = t.Model
 	}
-	t.Sign(j)
+	t.Sign(j, broker.ContextBuilder)
 	remembers := t.Remembers(j.Session)
 	if !remembers && h.isAnswered(ctx, t, j) {
 		return nil

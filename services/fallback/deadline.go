@@ -173,6 +173,7 @@ func (f *fallback) overdue(ctx context.Context, m *job.Marker) *job.Job {
 	j.Trouble = &job.Trouble{Stage: broker.Fallback, Code: fate.Deadline, Message: "no result by the deadline", At: time.Now().UTC()}
 	t := f.versionOf(ctx, m)
 	if t != nil {
+		t.Sign(j, broker.Fallback)
 		for _, rung := range t.Ladder {
 			outcome, detail := rungSkipped, "no time for a call"
 			switch {

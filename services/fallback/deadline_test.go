@@ -107,8 +107,12 @@ func TestTheCannedAnswerOfAnotherVersionIsTheOneForEverything(t *testing.T) {
 		m := marker("a", 1)
 		m.TaskVersion, m.Canned = c.version, c.chosen
 		j := f.overdue(t.Context(), m)
-		if j.Outcome.Status != c.status || string(j.Outcome.Output) != c.output || j.History[0].Detail != c.detail {
-			t.Errorf("%d of %s: %s %s, %q", c.chosen, c.version, j.Outcome.Status, j.Outcome.Output, j.History[0].Detail)
+		rung := j.History[len(j.History)-1]
+		if j.Outcome.Status != c.status || string(j.Outcome.Output) != c.output || rung.Detail != c.detail {
+			t.Errorf("%d of %s: %s %s, %q", c.chosen, c.version, j.Outcome.Status, j.Outcome.Output, rung.Detail)
+		}
+		if isTold := j.History[0].Kind == job.KindVersion; isTold != (c.version != toy.Version) {
+			t.Errorf("%d of %s: that another version answers is told: %t", c.chosen, c.version, isTold)
 		}
 	}
 }

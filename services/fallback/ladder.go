@@ -24,6 +24,7 @@ func (f *fallback) climb(ctx context.Context, j *job.Job) error {
 	if t == nil {
 		return f.fail(j, "the task is not loaded here")
 	}
+	t.Sign(j, broker.Fallback)
 	for ; j.Rung < len(t.Ladder); j.Rung++ {
 		rung := t.Ladder[j.Rung]
 		started := time.Now()

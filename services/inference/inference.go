@@ -49,6 +49,8 @@ func Definition() stage.Definition {
 		Inboxes:      stage.Lanes(broker.Inference, 0),
 		ConfirmsAcks: true,
 		New:          func(env *stage.Env) (stage.Handler, error) { return New(env) },
+		MadeOf:       madeOf,
+		Check:        check,
 	}
 	for i, in := range lanes() {
 		d.Inboxes[i].Slots, d.Inboxes[i].HeldBytes = in.slots, heldBytes
@@ -59,7 +61,7 @@ func Definition() stage.Definition {
 // Handler makes one call to a model for each job that it is given.
 type Handler struct {
 	tasks *task.Book
-	// models are those that this process began with: what is kept of a model is kept of these.
+	// models are those that the handler was made with: what is kept of a model is kept of these.
 	models    map[string]*task.Model
 	providers map[string]*provider
 	// unusable says why a provider that no task names could not be made; a replay may still ask for it.
@@ -93,16 +95,14 @@ var (
 // New makes the handler. It fails when a provider that a task needs can not be used as it is configured.
 func New(env *stage.Env) (*Handler, error) {
 	h := &Handler{
-		tasks:     env.Book(),
-		models:    env.Tasks.Models,
-		providers: make(map[string]*provider, len(env.Tasks.Providers)),
-		unusable:  map[string]error{},
-		parked:    map[parkedKey]*parked{},
-		leaving:   make(chan struct{}),
-		budgets:   map[string]*budget{},
-		log:       env.Log,
-		pace:      defaultPace,
-		random:    rand.Float64,
+		tasks:   env.Book(),
+		models:  env.Tasks.Models,
+		parked:  map[parkedKey]*parked{},
+		leaving: make(chan struct{}),
+		budgets: map[string]*budget{},
+		log:     env.Log,
+		pace:    defaultPace,
+		random:  rand.Float64,
 	}
 	for name := range env.Tasks.Models {
 		h.budgets[name] = &budget{}
@@ -119,37 +119,10 @@ func New(env *stage.Env) (*Handler, error) {
 	if err := h.share(env); err != nil {
 		return nil, err
 	}
-	needed := neededProviders(env.Tasks)
-	for _, name := range slices.Sorted(maps.Keys(env.Tasks.Providers)) {
-		p, err := newProvider(env, env.Tasks.Providers[name])
-		switch user := needed[name]; {
-		case err == nil:
-			h.providers[name] = p
-		case user != "":
-			return nil, fmt.Errorf("provider %s (used by task %s): %w", name, user, err)
-		default:
-			h.unusable[name] = err
-		}
+	if h.providers, h.unusable, err = providersOf(env); err != nil {
+		return nil, err
 	}
 	return h, nil
-}
-
-// neededProviders maps each provider that some task may call to the first task that may.
-func neededProviders(set *task.Set) map[string]string {
-	needed := map[string]string{}
-	for _, name := range slices.Sorted(maps.Keys(set.Tasks)) {
-		t := set.Tasks[name]
-		models := []string{t.Model, t.Correction.LastOn}
-		for _, rung := range t.Ladder {
-			models = append(models, rung.Model)
-		}
-		for _, model := range models {
-			if m := set.Models[model]; m != nil && needed[m.Provider] == "" {
-				needed[m.Provider] = name
-			}
-		}
-	}
-	return needed
 }
 
 // share makes what is kept together with the other replicas.
@@ -168,7 +141,7 @@ func (h *Handler) share(env *stage.Env) (err error) {
 		return fmt.Errorf("preparing the breakers: %w", err)
 	}
 	o := limit.Options{Conn: env.Conn, Replica: h.replica, Log: env.Log, Metrics: env.Metrics}
-	o.Models, o.Providers, o.Tasks = boundsOf(env.Tasks)
+	o.Models, o.Providers, o.Tasks = boundsOf(env)
 	if h.limits, err = limit.New(o); err != nil {
 		return fmt.Errorf("preparing the limits: %w", err)
 	}
@@ -263,17 +236,13 @@ func (h *Handler) prepare(ctx context.Context, j *job.Job) (*call, error) {
 	if t == nil {
 		return nil, fate.DivertTo(fate.Internal, "the task is not loaded at inference", nil)
 	}
-	t.Sign(j)
+	t.Sign(j, broker.Inference)
 	if j.Model == "" {
 		j.Model = t.Model
 	}
-	m := h.tasks.Model(t, j.Model)
-	if m == nil {
-		return nil, fate.DivertTo(fate.ProviderRefusedRequest, fmt.Sprintf("no model of the name %q is in models.yaml", job.Cut(j.Model, 64)), nil)
-	}
-	p := h.providers[m.Provider]
-	if p == nil {
-		return nil, fate.DivertTo(fate.ProviderAuth, fmt.Sprintf("model %s: its provider is not configured here", m.Name), h.unusable[m.Provider])
+	m, p, err := h.reach(t, j)
+	if err != nil {
+		return nil, err
 	}
 	if most := t.Retry.MaxCalls; most > 0 && j.Calls >= most {
 		return nil, fate.DivertTo(fate.CallsSpent, fmt.Sprintf("all %d model calls of the job are spent", most), nil)

@@ -13,7 +13,7 @@ import (
 	"spillway/pkg/fate"
 	"spillway/pkg/job"
 	"spillway/pkg/limit"
-	"spillway/pkg/task"
+	"spillway/pkg/stage"
 )
 
 const (
@@ -186,18 +186,15 @@ func headerOf(name, what string) string {
 }
 
 // boundsOf are the limits of all models and providers, as pkg/limit wants them.
-func boundsOf(set *task.Set) (models, providers map[string]limit.Bounds, tasks map[string]int) {
-	models, providers, tasks = map[string]limit.Bounds{}, map[string]limit.Bounds{}, map[string]int{}
-	for name, m := range set.Models {
+func boundsOf(env *stage.Env) (models, providers map[string]limit.Bounds, tasks map[string]int) {
+	models, providers = map[string]limit.Bounds{}, map[string]limit.Bounds{}
+	for name, m := range env.Tasks.Models {
 		models[name] = m.Limits
 	}
-	for name, p := range set.Providers {
+	for name, p := range env.Tasks.Providers {
 		providers[name] = p.Limits
 	}
-	for name, t := range set.Tasks {
-		tasks[name] = t.MaxInFlight
-	}
-	return models, providers, tasks
+	return models, providers, inFlightOf(env)
 }
 
 // batchSpread is over how long batch calls that could start at once are spread: those that start together

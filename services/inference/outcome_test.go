@@ -206,15 +206,54 @@ func TestACallIsNotRepeatedWhenTheJobsCallsAreSpent(t *testing.T) {
 	}
 }
 
-func TestAnUnknownModelOrTaskGoesToFallback(t *testing.T) {
+func TestAnUnknownTaskGoesToFallback(t *testing.T) {
 	t.Parallel()
 	b := setup(t, "http://127.0.0.1:9/v1")
 	j := newJob(job.Batch)
-	j.Model = "no-such"
-	wantFate(t, b.Handle(t.Context(), j), fate.Divert, fate.ProviderRefusedRequest)
-	j = newJob(job.Batch)
 	j.Task = "no-such"
 	wantFate(t, b.Handle(t.Context(), j), fate.Divert, fate.Internal)
+}
+
+// In a rolling deployment the model of a job may be known to another process only.
+func TestAJobOfAnUnknownModelIsLeftToOthersForAWhile(t *testing.T) {
+	t.Parallel()
+	for what, row := range map[string]struct {
+		model func(*stage.Env)
+		code  fate.Code
+	}{
+		"no such model":    {func(*stage.Env) {}, fate.ProviderRefusedRequest},
+		"no such provider": {addForeignModel, fate.ProviderAuth},
+	} {
+		b := setup(t, "http://127.0.0.1:9/v1", row.model)
+		j := newJob(job.Batch)
+		j.Model = "foreign"
+		var waited time.Duration
+		for {
+			f := fate.Of(b.Handle(t.Context(), j))
+			if !f.Waits() {
+				wantFate(t, f, fate.Divert, row.code)
+				break
+			}
+			if waited += f.After; waited > time.Minute {
+				t.Fatalf("%s: it waits for ever", what)
+			}
+			// What the runner notes of a job that waits.
+			if n := len(j.History); n > 0 && j.History[n-1].Fate == "retry" {
+				j.History[n-1].N = max(j.History[n-1].N, 1) + 1
+			} else {
+				j.Record(job.Event{Kind: job.KindHop, Stage: "inference", Fate: "retry", Detail: f.Message})
+			}
+		}
+		if waited < 2*time.Second || waited > 15*time.Second {
+			t.Errorf("%s: it waits for %s", what, waited)
+		}
+	}
+}
+
+func addForeignModel(env *stage.Env) {
+	foreign := *env.Tasks.Models["small"]
+	foreign.Name, foreign.Provider = "foreign", "theirs"
+	env.Tasks.Models["foreign"] = &foreign
 }
 
 func TestAModelWhoseProviderIsNotConfiguredGoesToFallback(t *testing.T) {

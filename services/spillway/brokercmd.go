@@ -67,6 +67,7 @@ type brokerInitCmd struct {
 	MarkerBytes  byteSize      `help:"Bound of the markers, 600 bytes a request: they must last for the longest deadline." default:"4GiB" placeholder:"SIZE"`
 	CacheBytes   byteSize      `help:"Bound of the kept answers; the oldest go first." default:"0.5GiB" placeholder:"SIZE"`
 	SessionBytes byteSize      `help:"Bound of what is remembered of sessions, at most 512KiB each; those silent longest go first." default:"1GiB" placeholder:"SIZE"`
+	TaskBytes    byteSize      `help:"Bound of the kept versions of tasks; when it is reached no new one is taken." default:"1GiB" placeholder:"SIZE"`
 	ContextBytes byteSize      `help:"Bound of what models were shown, kept for an hour in memory; the oldest go first." default:"64MiB" placeholder:"SIZE"`
 	DeltaBytes   byteSize      `help:"Bound of the drafts, which are in memory; the oldest go first." default:"64MiB" placeholder:"SIZE"`
 	ResultAge    time.Duration `help:"How long results are kept." default:"24h"`
@@ -76,7 +77,7 @@ type brokerInitCmd struct {
 func (c *brokerInitCmd) sizing() broker.Sizing {
 	return broker.Sizing{
 		Replicas: c.Replicas, InboxBytes: int64(c.InboxBytes), RequestBytes: int64(c.RequestBytes), ResultBytes: int64(c.ResultBytes),
-		DeadBytes: int64(c.DeadBytes), CacheBytes: int64(c.CacheBytes), DeltaBytes: int64(c.DeltaBytes), MarkerBytes: int64(c.MarkerBytes), SessionBytes: int64(c.SessionBytes), ContextBytes: int64(c.ContextBytes), ResultAge: c.ResultAge, DeadAge: c.DeadAge,
+		DeadBytes: int64(c.DeadBytes), CacheBytes: int64(c.CacheBytes), DeltaBytes: int64(c.DeltaBytes), MarkerBytes: int64(c.MarkerBytes), SessionBytes: int64(c.SessionBytes), TaskBytes: int64(c.TaskBytes), ContextBytes: int64(c.ContextBytes), ResultAge: c.ResultAge, DeadAge: c.DeadAge,
 	}
 }
 
@@ -121,8 +122,11 @@ func (c *brokerInitCmd) list(ctx context.Context, g *globals, conn *broker.Conn,
 		}
 		info := s.CachedInfo()
 		kept := "until acknowledged"
-		if info.Config.Retention != jetstream.WorkQueuePolicy {
+		switch {
+		case info.Config.Retention != jetstream.WorkQueuePolicy && info.Config.MaxMsgsPerSubject == 1:
 			kept = "the newest a subject"
+		case info.Config.Retention != jetstream.WorkQueuePolicy:
+			kept = "until its age or bound"
 		}
 		var consumers []string
 		for _, k := range topology.Consumers {

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"spillway/pkg/broker"
+	"spillway/pkg/bundle"
 	"spillway/pkg/fakellm"
 	"spillway/pkg/stage"
 	"spillway/pkg/task"
@@ -22,11 +25,16 @@ import (
 
 // roleFlags are those of every process that runs stages.
 type roleFlags struct {
-	Schemas          string        `help:"Folder with tasks and models.yaml; default: the ones built in." placeholder:"DIR" type:"path"`
+	Schemas          string        `help:"Folder with tasks and models.yaml, read again when it changes; default: the ones built in." placeholder:"DIR" type:"path"`
 	Simulate         bool          `help:"Answer all calls with the simulated provider. Results say so."`
 	Grace            time.Duration `help:"How long a leaving process finishes what it holds." default:"45s"`
 	AdmitInteractive int           `help:"Admitted but unfinished jobs above which no interactive request is taken." default:"20000"`
 	AdmitBatch       int           `help:"The same for the batch lane." default:"10000"`
+
+	// ownServer: nobody else works on the server, so what is live is what is in the files.
+	ownServer bool
+	// tell is told what becomes of the files; nil: the log is.
+	tell func(filesEvent)
 }
 
 func (f roleFlags) limits() stage.Limits {
@@ -64,14 +72,25 @@ type process struct {
 	env       *stage.Env
 	registry  *prometheus.Registry
 	simulator *fakellm.Server
-	runners   []*stage.Runner
+	grace     time.Duration
+	keeper    *bundle.Keeper
+	files     *taskFiles
+	// changed asks for a look at what the stages are made of.
+	changed chan struct{}
+	begun   sync.Once
+	// places bounds the stages that take over or finish.
+	places chan struct{}
+
+	mu       sync.Mutex
+	at       []*working
+	replaced []*working // finish what they hold
 	// door is nil in a process without one.
 	door *door.Door
 }
 
 // newProcess prepares the named stages; all of the pipeline without names, which an empty list of them is not.
 func newProcess(conn *broker.Conn, tasks *task.Set, f roleFlags, getenv func(string) string, log zerolog.Logger, names ...string) (*process, error) {
-	p := &process{registry: newRegistry()}
+	p := &process{registry: newRegistry(), grace: f.Grace, changed: make(chan struct{}, 1), places: make(chan struct{}, maxReplaced)}
 	p.env = &stage.Env{
 		Conn: conn, Tasks: tasks, Log: log, Metrics: p.registry, Getenv: getenv, Limits: f.limits(),
 	}
@@ -83,29 +102,56 @@ func newProcess(conn *broker.Conn, tasks *task.Set, f roleFlags, getenv func(str
 		p.simulator = s
 		p.env.SimulatorURL, p.env.Tasks = s.URL(), tasks.Simulated()
 	}
-	p.env.Versions = task.NewBook(p.env.Tasks)
 	if names == nil {
 		for _, d := range services.Pipeline() {
 			names = append(names, d.Name)
 		}
 	}
-	defs := services.Pipeline()
-	for _, name := range names {
-		r, err := stage.NewRunner(defs, name, p.env, f.Grace)
-		if err != nil {
-			p.close()
-			return nil, err
-		}
-		p.runners = append(p.runners, r)
+	if err := errors.Join(p.follow(f, names), p.prepare(names)); err != nil {
+		p.close()
+		return nil, err
 	}
 	return p, nil
+}
+
+// follow makes what keeps the tasks as they are live. It looks at nothing yet.
+func (p *process) follow(f roleFlags, names []string) (err error) {
+	p.env.Versions = task.NewBook(p.env.Tasks)
+	p.keeper, err = bundle.NewKeeper(bundle.Options{
+		Conn: p.env.Conn, Book: p.env.Versions, Own: p.env.Tasks, Simulate: f.Simulate, Changed: p.look, Log: p.env.Log, Metrics: p.registry,
+	})
+	if err != nil {
+		return err
+	}
+	p.files, err = newTaskFiles(p, f, names)
+	return err
 }
 
 // simulatedLatency is that of a small, quick model.
 var simulatedLatency = fakellm.Latency{FirstToken: 60 * time.Millisecond, PerToken: 200 * time.Microsecond}
 
-// drainDoor bounds how long requests under way at the door have to be answered. It is longer than the desk takes.
-const drainDoor = 10 * time.Second
+const (
+	// drainDoor bounds how long requests under way at the door have to be answered. It is longer than the desk takes.
+	drainDoor = 10 * time.Second
+	// beginTimeout bounds the wait for what is live, before the process goes on with its files.
+	beginTimeout = 15 * time.Second
+)
+
+// begin stores the versions of the task files and looks which are live, once. Without the broker's answer the process
+// begins with its files; it is not ready then.
+func (p *process) begin(ctx context.Context) {
+	p.begun.Do(func() {
+		ctx, cancel := context.WithTimeout(ctx, beginTimeout)
+		defer cancel()
+		err := p.keeper.Look(ctx)
+		if err == nil && p.files.begin(ctx) {
+			err = p.keeper.Look(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
+			p.env.Log.Warn().Err(err).Msg("which versions of the tasks are live is not known yet, beginning with the files")
+		}
+	})
+}
 
 // run runs the stages until ctx ends. Then the door drains, which may need the stages still; then they do, all
 // together.
@@ -113,12 +159,13 @@ func (p *process) run(ctx context.Context) error {
 	if err := p.env.Conn.WatchCancels(ctx); err != nil {
 		return err
 	}
+	p.begin(ctx)
 	group, working := errgroup.WithContext(context.WithoutCancel(ctx))
 	working, stop := context.WithCancel(working)
 	defer stop()
-	for _, r := range p.runners {
-		group.Go(func() error { return r.Run(working) })
-	}
+	p.start(working, group)
+	group.Go(func() error { return p.keeper.Run(working) })
+	group.Go(func() error { p.files.run(working); return nil })
 	group.Go(func() error {
 		select {
 		case <-ctx.Done():
@@ -139,27 +186,6 @@ func (p *process) close() {
 	if p.simulator != nil {
 		_ = p.simulator.Close()
 	}
-}
-
-// unready says why this process should not take another's place yet; "": it may.
-func (p *process) unready() string {
-	if p.door != nil && p.door.IsDraining() {
-		return "the process is leaving"
-	}
-	for _, r := range p.runners {
-		if why := r.Unready(); why != "" {
-			return why
-		}
-	}
-	return ""
-}
-
-func (p *process) inHand() int {
-	n := 0
-	for _, r := range p.runners {
-		n += r.InHand()
-	}
-	return n
 }
 
 // prepareBroker looks for the streams and makes what is missing. What is there stays as it is: its replicas

@@ -67,6 +67,7 @@ func (c *roleCmd) run(
 		return err
 	}
 	defer p.close()
+	p.begin(ctx)
 	web, err := serve(ctx, c.HTTP, p, conn)
 	if err != nil {
 		return err

@@ -24,6 +24,7 @@ type screen struct {
 	conn    *broker.Conn
 	url     string
 	web     *webServer
+	files   *filesScreen
 	started time.Time
 }
 
@@ -53,6 +54,7 @@ func (s screen) ready(ctx context.Context, ended <-chan error) error {
 	}
 	took := time.Since(s.started).Round(10 * time.Millisecond)
 	if s.g.cli.JSON {
+		defer s.files.show()
 		return s.g.printJSON(map[string]any{
 			"event": "ready", "nats": s.url, "http": s.web.address, "door": s.door(), "tasks": s.names(), "simulated": s.c.Simulate, "ready_ms": took.Milliseconds(),
 		})
@@ -66,6 +68,7 @@ func (s screen) ready(ctx context.Context, ended <-chan error) error {
 		s.g.printf("  keys     none yet, the door lets nobody in: %s\n", door.FirstKey)
 	}
 	s.g.printf("  tasks    %s\n", strings.Join(s.names(), ", "))
+	s.files.show()
 	if s.c.Simulate {
 		s.g.printf("  models   SIMULATED: no call leaves this machine, results say \"model\":\"simulated\".\n")
 		s.g.printf("           Set OPENAI_API_KEY (and OPENAI_BASE_URL, for another provider) for real answers.\n")

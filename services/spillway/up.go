@@ -59,17 +59,21 @@ func (c *upCmd) Run(ctx context.Context, g *globals) error {
 	if err := prepareBroker(ctx, conn, sizing); err != nil {
 		return err
 	}
+	c.ownServer = c.NATS == ""
+	shown := &filesScreen{g: g}
+	c.tell = shown.tell
 	p, err := newProcess(conn, tasks, c.roleFlags, g.getenv, log)
 	if err != nil {
 		return err
 	}
 	defer p.close()
+	p.begin(ctx)
 	web, err := c.doorFlags.serve(ctx, c.HTTP, p, conn)
 	if err != nil {
 		return err
 	}
 	defer web.close()
-	return c.serve(ctx, p, screen{g: g, c: c, p: p, conn: conn, url: url, web: web, started: started})
+	return c.serve(ctx, p, screen{g: g, c: c, p: p, conn: conn, url: url, web: web, files: shown, started: started})
 }
 
 // check refuses flags of the embedded server beside a shared one that only the environment names: a server

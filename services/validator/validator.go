@@ -62,7 +62,7 @@ func (h *Handler) Handle(ctx context.Context, j *job.Job) error {
 	if j.Answer == nil {
 		return fate.DivertTo(fate.Internal, "there is no answer to check", nil)
 	}
-	t.Sign(j)
+	t.Sign(j, broker.Validator)
 	if j.Correction != nil {
 		j.CorrectionTokens += lastCallTokens(j)
 	}
