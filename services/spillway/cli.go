@@ -99,9 +99,10 @@ func (g *globals) logger() zerolog.Logger {
 // natsFlags say which server a command talks to.
 type natsFlags struct {
 	NATS string `name:"nats" help:"NATS server, or several separated by commas." default:"nats://127.0.0.1:4222" placeholder:"URL"`
+	identityFlags
 }
 
 // connect is for tools: it fails at once when no server answers.
 func (f natsFlags) connect(g *globals, name string) (*broker.Conn, error) {
-	return broker.Connect(broker.ConnectOptions{URL: f.NATS, Name: "spillway/" + name, Log: g.logger()})
+	return broker.Connect(broker.ConnectOptions{URL: f.NATS, As: f.credentials(), Name: "spillway/" + name, Log: g.logger()})
 }
