@@ -70,7 +70,7 @@ func (c *upCmd) Run(ctx context.Context, g *globals) error {
 		return err
 	}
 	defer web.close()
-	return c.serve(ctx, p, screen{g: g, c: c, p: p, conn: conn, url: url, web: web, started: started})
+	return c.serve(ctx, p, screen{g: g, c: c, p: p, conn: conn, url: broker.RedactURLs(url), web: web, started: started})
 }
 
 // check refuses flags of the embedded server beside a shared one that only the environment names: a server
