@@ -20,8 +20,8 @@ import (
 type application struct {
 	t    *testing.T
 	name string // what its ids begin with
-	nc *nats.Conn
-	js jetstream.JetStream
+	nc   *nats.Conn
+	js   jetstream.JetStream
 
 	mu           sync.Mutex
 	asked        int

@@ -11,9 +11,9 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"spillway/pkg/broker"
 	"spillway/pkg/broker/embedded"
 	"spillway/pkg/fakellm"
-	"spillway/pkg/broker"
 	"spillway/pkg/stage"
 	"spillway/pkg/task"
 )

@@ -112,9 +112,9 @@ func put(t *testing.T, path, text string) string {
 // user is one with an nkey.
 type user struct{ seed, public string }
 
-func newUser(t *testing.T, make func() (nkeys.KeyPair, error)) user {
+func newUser(t *testing.T, create func() (nkeys.KeyPair, error)) user {
 	t.Helper()
-	pair, err := make()
+	pair, err := create()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +130,7 @@ func (u user) conf() string { return "authorization { users: [ {nkey: " + u.publ
 
 // rotation is a secret that is replaced, first at the server, then in its file, while a connection has it in use.
 type rotation struct {
-	secret, former, next string
+	former, next string
 	// as the server names who connects by the file, before and after.
 	before, after string
 	conf          func(public string) string

@@ -22,7 +22,7 @@ const (
 // Users are all of them.
 func Users() []string { return []string{Service, Client} }
 
-// ErrExists: something is there already, and is not overwritten.
+// ErrExists says that something is there already, and is not overwritten.
 var ErrExists = errors.New("is there already")
 
 // The places in a folder of credentials.

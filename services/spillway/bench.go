@@ -86,9 +86,15 @@ func measure[R any](ctx context.Context, timeout time.Duration, g *globals, o be
 	progress := &benchProgress{g: g}
 	defer progress.end()
 	o.Progress = progress.show
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("not done within --timeout %s", timeout))
+	late := fmt.Errorf("not done within --timeout %s", timeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, late)
 	defer cancel()
-	return run(ctx, o)
+	r, err := run(ctx, o)
+	// What was cut short need not know by what.
+	if err != nil && errors.Is(context.Cause(ctx), late) && !errors.Is(err, late) {
+		err = fmt.Errorf("%w: %w", late, err)
+	}
+	return r, err
 }
 
 // worth is the end of a command that printed its figures, or failed to.
