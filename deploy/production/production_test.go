@@ -76,6 +76,9 @@ func (c *cluster) rotates(t *testing.T) {
 	stop := a.askAllTheTime(15)
 	a.goesOn("before the rotation", 10)
 	c.spillway("broker", "credentials", c.file(), "--rotate", "service")
+	for _, r := range c.replicas {
+		r.log.reset() // what it said before was of something else
+	}
 	for _, node := range c.nodes {
 		if err := node.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 			t.Fatal(err)
