@@ -11,6 +11,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"spillway/pkg/broker"
 	"spillway/pkg/broker/embedded"
 	"spillway/pkg/fakellm"
 	"spillway/pkg/stage"
@@ -29,6 +30,8 @@ type Options struct {
 	Stages []stage.Definition
 	// NATS is the address of a running pipeline's server; "": an embedded one with all stages in this process.
 	NATS string
+	// As says who connects there.
+	As broker.Credentials
 	// Tasks and Task name what is asked. nil and "", on an embedded server only: a task made for the bench.
 	Tasks *task.Set
 	Task  string

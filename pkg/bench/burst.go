@@ -26,7 +26,7 @@ func burst(ctx context.Context, url string, w *way, first, jobs int, o *Options,
 		return nil, err
 	}
 	defer e.close()
-	conn, err := broker.Connect(broker.ConnectOptions{URL: url, Name: "spillway/bench-publisher", Log: o.Log})
+	conn, err := broker.Connect(broker.ConnectOptions{URL: url, As: o.As, Name: "spillway/bench-publisher", Log: o.Log})
 	if err != nil {
 		return nil, err
 	}

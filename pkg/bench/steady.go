@@ -17,7 +17,7 @@ func steady(ctx context.Context, url string, w *way, first int, own func(n int) 
 		return nil, nil, err
 	}
 	defer e.close()
-	conn, err := broker.Connect(broker.ConnectOptions{URL: url, Name: "spillway/bench-publisher", Log: o.Log})
+	conn, err := broker.Connect(broker.ConnectOptions{URL: url, As: o.As, Name: "spillway/bench-publisher", Log: o.Log})
 	if err != nil {
 		return nil, nil, err
 	}

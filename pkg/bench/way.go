@@ -49,7 +49,7 @@ type ear struct {
 
 // listen hears the results of the jobs numbered from first to first+jobs-1.
 func listen(url string, w *way, first, jobs int, o *Options) (*ear, error) {
-	conn, err := broker.Connect(broker.ConnectOptions{URL: url, Name: "spillway/bench-listener", Log: o.Log})
+	conn, err := broker.Connect(broker.ConnectOptions{URL: url, As: o.As, Name: "spillway/bench-listener", Log: o.Log})
 	if err != nil {
 		return nil, err
 	}

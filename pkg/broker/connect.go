@@ -17,6 +17,7 @@ type Conn struct {
 	NC  *nats.Conn
 	JS  jetstream.JetStream
 	log zerolog.Logger
+	id  *identity
 
 	refused refusedDrafts
 
@@ -33,7 +34,9 @@ type ConnectOptions struct {
 	Name string
 	// Patient keeps trying when no server answers at first; tools leave it false and fail at once.
 	Patient bool
-	Log     zerolog.Logger
+	// As says who connects, where the URL does not.
+	As  Credentials
+	Log zerolog.Logger
 }
 
 // The publisher's bounds: how many hand-overs may await their PubAck at once in a process, and how long
@@ -45,17 +48,43 @@ const (
 )
 
 // Connect opens a connection that reconnects for ever. Nothing is buffered while it is away: a publish
-// fails at once and its owner decides.
+// fails at once and its owner decides. A server that refuses to be connected to ends also a patient try.
 func Connect(o ConnectOptions) (*Conn, error) {
-	c := &Conn{log: o.Log}
-	nc, err := nats.Connect(o.URL,
+	id, err := newIdentity(o)
+	if err != nil {
+		return nil, err
+	}
+	c := &Conn{log: o.Log, id: id}
+	options := append(c.options(o), id.options()...)
+	nc, err := nats.Connect(id.url, options...)
+	if err != nil && o.Patient && !isRefusal(err) {
+		nc, err = nats.Connect(id.url, append(options, nats.RetryOnFailedConnect(true))...)
+	}
+	if err != nil {
+		return nil, id.explain(err)
+	}
+	id.nc.Store(nc)
+	js, err := jetstream.New(nc,
+		jetstream.WithPublishAsyncMaxPending(maxAwaitedAcks),
+		jetstream.WithPublishAsyncTimeout(ackTimeout))
+	if err != nil {
+		nc.Close()
+		return nil, fmt.Errorf("open JetStream: %w", err)
+	}
+	c.NC, c.JS = nc, js
+	return c, nil
+}
+
+func (c *Conn) options(o ConnectOptions) []nats.Option {
+	return []nats.Option{
 		nats.Name(o.Name),
 		nats.MaxReconnects(-1),
-		nats.ReconnectWait(250*time.Millisecond),
+		nats.ReconnectWait(250 * time.Millisecond),
 		nats.ReconnectJitter(250*time.Millisecond, 500*time.Millisecond),
-		nats.RetryOnFailedConnect(o.Patient),
+		// While a secret is rotated, the server and this process know different ones for a while.
+		nats.IgnoreAuthErrorAbort(),
 		nats.ReconnectBufSize(-1),
-		nats.PingInterval(20*time.Second),
+		nats.PingInterval(20 * time.Second),
 		nats.Timeout(dialTimeout),
 		nats.ErrorHandler(c.asyncError),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
@@ -67,19 +96,7 @@ func Connect(o ConnectOptions) (*Conn, error) {
 			o.Log.Info().Str("server", nc.ConnectedUrlRedacted()).Msg("connected to NATS again")
 			c.reconnected()
 		}),
-	)
-	if err != nil {
-		return nil, fmt.Errorf("connect to NATS at %s: %w (is a server running there? `spillway up` brings its own)", RedactURLs(o.URL), err)
 	}
-	js, err := jetstream.New(nc,
-		jetstream.WithPublishAsyncMaxPending(maxAwaitedAcks),
-		jetstream.WithPublishAsyncTimeout(ackTimeout))
-	if err != nil {
-		nc.Close()
-		return nil, fmt.Errorf("open JetStream: %w", err)
-	}
-	c.NC, c.JS = nc, js
-	return c, nil
 }
 
 // Close ends the connection and what watches over it.
@@ -121,6 +138,10 @@ func (c *Conn) reconnected() {
 // asyncError is told what no call returns: a denied publish arrives only here.
 func (c *Conn) asyncError(_ *nats.Conn, sub *nats.Subscription, err error) {
 	if c.refused.note(&c.log, err) {
+		return
+	}
+	if isRefusal(err) {
+		c.id.tell(err)
 		return
 	}
 	e := c.log.Error().Err(err)

@@ -24,6 +24,7 @@ type benchCmd struct {
 
 // benchSpeedCmd measures a pipeline beside a bare relay, or one of the modes.
 type benchSpeedCmd struct {
+	identityFlags
 	Jobs         int            `help:"Jobs of a burst." default:"5000"`
 	Size         string         `help:"Length of each job's text in KB: 1.5, 30 or 200." default:"1.5" enum:"1.5,30,200"`
 	Concurrency  int            `help:"Publishes that may await their acknowledgement." default:"1024"`
@@ -85,9 +86,15 @@ func measure[R any](ctx context.Context, timeout time.Duration, g *globals, o be
 	progress := &benchProgress{g: g}
 	defer progress.end()
 	o.Progress = progress.show
-	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("not done within --timeout %s", timeout))
+	late := fmt.Errorf("not done within --timeout %s", timeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, late)
 	defer cancel()
-	return run(ctx, o)
+	r, err := run(ctx, o)
+	// What was cut short need not know by what.
+	if err != nil && errors.Is(context.Cause(ctx), late) && !errors.Is(err, late) {
+		err = fmt.Errorf("%w: %w", late, err)
+	}
+	return r, err
 }
 
 // worth is the end of a command that printed its figures, or failed to.
@@ -119,7 +126,7 @@ func (c *benchSpeedCmd) options(g *globals, latency time.Duration) (bench.Option
 		return bench.Options{}, exit(exitUsage, "--nats needs --task: the name of a task that the running pipeline has")
 	}
 	o := bench.Options{
-		Stages: services.Pipeline(), NATS: c.NATS, Task: c.Task,
+		Stages: services.Pipeline(), NATS: c.NATS, As: c.on(c.NATS), Task: c.Task,
 		Jobs: c.Jobs, PromptBytes: sizes[c.Size], Window: c.Concurrency,
 		LatencyJobs: c.LatencyJobs, Rate: c.Rate, ModelLatency: latency, Relay: c.Relay, Sync: sync,
 		Getenv: g.getenv, Log: g.quietLogger(),

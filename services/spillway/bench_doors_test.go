@@ -1,8 +1,15 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
 	"strings"
 	"testing"
+	"time"
+
+	"spillway/pkg/bench"
 )
 
 func TestBenchMeasuresADoor(t *testing.T) {
@@ -37,6 +44,29 @@ func TestBenchLetsClientsWaitAtADoor(t *testing.T) {
 	clients := report["clients"].(map[string]any)
 	if clients["own"] != 80.0 || clients["wrong"] != 0.0 || clients["consumers"] != 0.0 || report["stopped"] != "inference" {
 		t.Errorf("%v", report)
+	}
+}
+
+func TestATimeoutIsNamedWhateverItCutsShort(t *testing.T) {
+	g := &globals{cli: newCLI(), stdout: io.Discard, stderr: io.Discard}
+	for name, cut := range map[string]func(context.Context) error{
+		"one that says why":   context.Cause,
+		"one that does not":   context.Context.Err,
+		"one of its children": func(context.Context) error { return errors.New("signal: killed") },
+	} {
+		_, err := measure(t.Context(), time.Millisecond, g, bench.Options{}, func(ctx context.Context, _ bench.Options) (int, error) {
+			<-ctx.Done()
+			return 0, fmt.Errorf("start the simulated provider: %w", cut(ctx))
+		})
+		if err == nil || strings.Count(err.Error(), "not done within --timeout 1ms") != 1 || !strings.Contains(err.Error(), "start the simulated provider") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	_, err := measure(stopped, time.Hour, g, bench.Options{}, func(ctx context.Context, _ bench.Options) (int, error) { return 0, ctx.Err() })
+	if !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "--timeout") {
+		t.Errorf("ended by who runs it: %v", err)
 	}
 }
 

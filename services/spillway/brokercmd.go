@@ -22,6 +22,8 @@ const brokerTimeout = time.Minute
 type brokerCmd struct {
 	Init  brokerInitCmd  `cmd:"" help:"Create the streams, consumers and buckets, or bring them up to date."`
 	Check brokerCheckCmd `cmd:"" help:"Say what is missing, what waits where, and who does not work."`
+
+	Credentials brokerCredentialsCmd `cmd:"" help:"Make nkeys of users and certificates of nodes for a cluster of your own, and rotate them."`
 }
 
 // byteSize is a flag like 2GiB. 0 stands for the default.
@@ -72,6 +74,8 @@ type brokerInitCmd struct {
 	DeltaBytes   byteSize      `help:"Bound of the drafts, which are in memory; the oldest go first." default:"64MiB" placeholder:"SIZE"`
 	ResultAge    time.Duration `help:"How long results are kept." default:"24h"`
 	DeadAge      time.Duration `help:"How long dead letters are kept." default:"720h"`
+
+	ResultsConsumer string `help:"Make a durable consumer of all results besides, by this name, for an application that may make none." placeholder:"NAME"`
 }
 
 func (c *brokerInitCmd) sizing() broker.Sizing {
@@ -107,7 +111,24 @@ func (c *brokerInitCmd) Run(ctx context.Context, g *globals) error {
 		}
 		return err
 	}
+	if err := c.makeConsumer(ctx, conn); err != nil {
+		return err
+	}
 	return quiet(c.list(ctx, g, conn, topology))
+}
+
+// makeConsumer leaves one that is there as it is: where its application is, it alone knows.
+func (c *brokerInitCmd) makeConsumer(ctx context.Context, conn *broker.Conn) error {
+	if c.ResultsConsumer == "" {
+		return nil
+	}
+	_, err := conn.JS.CreateConsumer(ctx, broker.ResultsStream, jetstream.ConsumerConfig{
+		Durable: c.ResultsConsumer, FilterSubject: broker.AllResults, AckPolicy: jetstream.AckExplicitPolicy,
+	})
+	if err != nil && !errors.Is(err, jetstream.ErrConsumerExists) {
+		return fmt.Errorf("make the consumer %s of results: %w", c.ResultsConsumer, err)
+	}
+	return nil
 }
 
 // codeReplicasAlone is the server's word for replicas without a cluster.

@@ -35,6 +35,7 @@ type cli struct {
 	Key     keyCmd     `cmd:"" group:"Operation" help:"Make, list and revoke the API keys of the HTTP doors."`
 	Task    taskCmd    `cmd:"" group:"Operation" help:"List, show and check tasks; fill the cache with answers before somebody asks."`
 	Broker  brokerCmd  `cmd:"" group:"Operation" help:"Create or check the streams on a NATS server."`
+	Ready   readyCmd   `cmd:"" group:"Operation" help:"Ask the process that serves --http on this machine whether it does its work: for health checks of containers."`
 	Config  configCmd  `cmd:"" group:"Operation" help:"Show every flag's effective value and where it comes from."`
 	Fakellm fakellmCmd `cmd:"" group:"Trying out" help:"Run the simulated provider as an OpenAI-compatible server."`
 	Drill   drillCmd   `cmd:"" group:"Trying out" help:"Rehearse an outage of the provider, and see what becomes of every request."`
@@ -99,9 +100,10 @@ func (g *globals) logger() zerolog.Logger {
 // natsFlags say which server a command talks to.
 type natsFlags struct {
 	NATS string `name:"nats" help:"NATS server, or several separated by commas." default:"nats://127.0.0.1:4222" placeholder:"URL"`
+	identityFlags
 }
 
 // connect is for tools: it fails at once when no server answers.
 func (f natsFlags) connect(g *globals, name string) (*broker.Conn, error) {
-	return broker.Connect(broker.ConnectOptions{URL: f.NATS, Name: "spillway/" + name, Log: g.logger()})
+	return broker.Connect(broker.ConnectOptions{URL: f.NATS, As: f.credentials(), Name: "spillway/" + name, Log: g.logger()})
 }

@@ -158,7 +158,7 @@ type certificate struct {
 
 	mu     sync.Mutex
 	now    *tls.Certificate
-	at     time.Time // the files' newest change
+	seen   [2]os.FileInfo
 	looked time.Time
 }
 
@@ -173,7 +173,7 @@ func (c *certificate) current(now time.Time) *tls.Certificate {
 		return c.now
 	}
 	c.looked = now
-	if changed, err := c.changed(); err == nil && changed.Equal(c.at) {
+	if files, err := c.files(); err == nil && isSameFile(files[0], c.seen[0]) && isSameFile(files[1], c.seen[1]) {
 		return c.now
 	}
 	if err := c.readLocked(); err != nil {
@@ -189,7 +189,7 @@ func (c *certificate) read() error {
 }
 
 func (c *certificate) readLocked() error {
-	at, err := c.changed()
+	files, err := c.files()
 	if err != nil {
 		return err
 	}
@@ -197,21 +197,20 @@ func (c *certificate) readLocked() error {
 	if err != nil {
 		return err
 	}
-	c.now, c.at = &pair, at
+	c.now, c.seen = &pair, files
 	return nil
 }
 
-// changed is when either file was written last.
-func (c *certificate) changed() (time.Time, error) {
-	var newest time.Time
-	for _, name := range []string{c.certFile, c.keyFile} {
-		info, err := os.Stat(name)
-		if err != nil {
-			return time.Time{}, err
-		}
-		if info.ModTime().After(newest) {
-			newest = info.ModTime()
+func (c *certificate) files() (found [2]os.FileInfo, err error) {
+	for i, name := range []string{c.certFile, c.keyFile} {
+		if found[i], err = os.Stat(name); err != nil {
+			return found, err
 		}
 	}
-	return newest, nil
+	return found, nil
+}
+
+// isSameFile reports whether a file is the one that was seen, unchanged. What is put in its place may be older.
+func isSameFile(now, seen os.FileInfo) bool {
+	return os.SameFile(now, seen) && now.Size() == seen.Size() && now.ModTime().Equal(seen.ModTime())
 }

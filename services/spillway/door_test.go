@@ -10,10 +10,12 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"io"
 	"math/big"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -224,6 +226,14 @@ func TestTheDoorSpeaksTLSAndFollowsItsFiles(t *testing.T) {
 	}
 	writeCertificate(t, certFile, keyFile, 2)
 	brokertest.Eventually(t, 30*time.Second, "the new certificate is served", func() bool { return serial() == 2 })
+	// As a secret's folder is replaced: by files that may be older than those before.
+	writeCertificate(t, certFile+".next", keyFile+".next", 3)
+	for next, in := range map[string]string{certFile + ".next": certFile, keyFile + ".next": keyFile} {
+		if err := errors.Join(os.Chtimes(next, time.Time{}, time.Now().Add(-time.Hour)), os.Rename(next, in)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	brokertest.Eventually(t, 30*time.Second, "the older one is served", func() bool { return serial() == 3 })
 }
 
 func writeCertificate(t *testing.T, certFile, keyFile string, serial int64) {

@@ -29,6 +29,7 @@ type drillCmd struct {
 // environment.
 type drillIncidentCmd struct {
 	schemasFlag
+	identityFlags
 	Task     string    `env:"-" help:"Task to rehearse, with its own ladder, timeouts and breakers; default: the first." placeholder:"NAME"`
 	Requests int       `env:"-" help:"Requests of the night." default:"847"`
 	Speed    *float64  `env:"-" help:"How many times as fast the night goes by, and with it deadlines, timeouts, breakers and limits; default: 20. With --nats only 1." placeholder:"N"`
@@ -155,7 +156,7 @@ func (g *globals) quietLog() zerolog.Logger {
 
 // staging rehearses on a pipeline that runs elsewhere.
 func (c *drillIncidentCmd) staging(ctx context.Context, g *globals, o drill.Options) (*drill.Report, error) {
-	conn, err := natsFlags{c.NATS}.open(ctx, g, "drill", broker.RequestsStream, broker.ResultsStream)
+	conn, err := natsFlags{c.NATS, c.identityFlags}.open(ctx, g, "drill", broker.RequestsStream, broker.ResultsStream)
 	if err != nil {
 		return nil, err
 	}

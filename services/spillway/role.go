@@ -54,7 +54,7 @@ func (c *roleCmd) run(
 	if err != nil {
 		return err
 	}
-	conn, err := broker.Connect(broker.ConnectOptions{URL: c.NATS, Name: "spillway/" + c.stage, Patient: true, Log: log})
+	conn, err := broker.Connect(broker.ConnectOptions{URL: c.NATS, As: c.credentials(), Name: "spillway/" + c.stage, Patient: true, Log: log})
 	if err != nil {
 		return err
 	}

@@ -21,6 +21,7 @@ import (
 type upCmd struct {
 	roleFlags
 	doorFlags
+	identityFlags
 	NATSPort  int    `name:"nats-port" help:"Port of the embedded NATS server on 127.0.0.1; -1: any free one." default:"4222" placeholder:"N"`
 	NATS      string `name:"nats" help:"Use this shared NATS server instead of the embedded one." placeholder:"URL"`
 	Store     string `help:"Folder of the embedded server's streams." default:"./.spillway" type:"path" placeholder:"DIR"`
@@ -49,7 +50,7 @@ func (c *upCmd) Run(ctx context.Context, g *globals) error {
 		return err
 	}
 	defer stopServer()
-	conn, err := broker.Connect(broker.ConnectOptions{URL: url, Name: "spillway/up", Patient: c.NATS != "", Log: log})
+	conn, err := broker.Connect(broker.ConnectOptions{URL: url, As: c.on(c.NATS), Name: "spillway/up", Patient: c.NATS != "", Log: log})
 	if err != nil {
 		return err
 	}
@@ -73,7 +74,7 @@ func (c *upCmd) Run(ctx context.Context, g *globals) error {
 		return err
 	}
 	defer web.close()
-	return c.serve(ctx, p, screen{g: g, c: c, p: p, conn: conn, url: url, web: web, files: shown, started: started})
+	return c.serve(ctx, p, screen{g: g, c: c, p: p, conn: conn, url: broker.RedactURLs(url), web: web, files: shown, started: started})
 }
 
 // check refuses flags of the embedded server beside a shared one that only the environment names: a server
