@@ -174,15 +174,12 @@ func (c *Collector) forget(ctx context.Context, n Name, now time.Time) error {
 
 // remove takes a bundle away. One that was made live in this very moment is put back.
 func (c *Collector) remove(ctx context.Context, n Name) error {
-	b, err := c.store.Get(ctx, n.Task, n.Version)
-	if err != nil {
-		return err
-	}
+	b, unreadable := c.store.Get(ctx, n.Task, n.Version)
 	if err := c.store.Forget(ctx, n.Task, n.Version); err != nil {
 		return fmt.Errorf("remove version %s of task %s: %w", n.Version, n.Task, err)
 	}
 	delete(c.forgotten, n)
-	if r, _, err := c.store.Record(ctx, n.Task); err == nil && r.Known(n.Version) != nil {
+	if r, _, err := c.store.Record(ctx, n.Task); err == nil && r.Known(n.Version) != nil && unreadable == nil {
 		return c.store.Put(ctx, b)
 	}
 	return nil

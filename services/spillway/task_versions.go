@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -103,8 +104,6 @@ func (g *globals) tell(event, task, text string, more map[string]any) error {
 		return err
 	}
 	row := map[string]any{"event": event, "task": task, "message": text}
-	for key, value := range more {
-		row[key] = value
-	}
+	maps.Copy(row, more)
 	return g.printJSON(row)
 }
