@@ -31,7 +31,7 @@ func (c *taskRollbackCmd) Run(ctx context.Context, g *globals) error {
 		if err != nil {
 			return err
 		}
-		return g.tell("rolled_back", c.Name, fmt.Sprintf("%s -> %s is live, jobs in flight end under the version that admitted them", dash(from), now), map[string]any{"from": from, "to": now})
+		return g.tell("rolled_back", c.Name, fmt.Sprintf("%s -> %s is live, jobs in flight end under the version that admitted them", orNone(from), now), map[string]any{"from": from, "to": now})
 	})
 }
 
@@ -47,7 +47,7 @@ func (c *taskRollbackCmd) preview(g *globals, r *bundle.Record) error {
 	if to == r.Live {
 		return exit(exitFailed, "version %s of task %s is live already", to, c.Name)
 	}
-	return g.tell("would_roll_back", c.Name, fmt.Sprintf("%s -> %s would be live", dash(r.Live), to), map[string]any{"from": r.Live, "to": to})
+	return g.tell("would_roll_back", c.Name, fmt.Sprintf("%s -> %s would be live", orNone(r.Live), to), map[string]any{"from": r.Live, "to": to})
 }
 
 // whoever is who changes a task: as he says, or as far as this machine knows.
