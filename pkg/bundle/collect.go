@@ -166,7 +166,7 @@ func (c *Collector) forget(ctx context.Context, n Name, now time.Time) error {
 		if !slices.Contains(r.old(now), n.Version) {
 			return false, nil
 		}
-		r.Versions = slices.DeleteFunc(r.Versions, func(v Version) bool { return v.Version == n.Version })
+		r.forget(n.Version)
 		return true, nil
 	})
 	return err

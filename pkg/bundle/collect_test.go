@@ -187,6 +187,18 @@ func TestAVersionThatIsMadeLiveAgainAfterItsRecordForgotItStays(t *testing.T) {
 	}
 }
 
+func TestAProcessThatStartsWithACollectedVersionTakesNothingBack(t *testing.T) {
+	t.Parallel()
+	h := newHistory(t, "one", "two", "three", "four", "five")
+	if gone := h.collect(bundle.NewCollector(h.store)); !slices.Equal(gone, []int{1}) {
+		t.Fatalf("%v went", gone)
+	}
+	old := bundle.Push{Bundle: bundleOf(toy(t, "one")), By: "replica", How: bundle.HowStart, OnlyNew: true}
+	if rec, live, err := h.store.Push(t.Context(), old); err != nil || live || rec.Live != h.versions[4] {
+		t.Errorf("live %v, %+v, %v", live, rec, err)
+	}
+}
+
 func TestNothingIsCollectedWhileARecordCannotBeRead(t *testing.T) {
 	t.Parallel()
 	h := newHistory(t, "one", "two", "three", "four", "five")
