@@ -156,6 +156,13 @@ func (l *childLog) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// text is what is kept.
+func (l *childLog) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return string(l.tail)
+}
+
 // program builds the real program, kill points included. It lies beside the test binary, in the folder
 // that the go command removes after the run.
 var program = sync.OnceValues(func() (string, error) {

@@ -52,9 +52,13 @@ func (c *Conn) putMarker(ctx context.Context, m *job.Marker, last uint64) error 
 	return err
 }
 
-// MarkerHeader says of a marker what the deadline index and the doors need, so that they need not read the rest.
+// MarkerHeader says of a marker what the deadline index, the doors and who collects versions need, so that they need not
+// read the rest.
 func MarkerHeader(m *job.Marker) nats.Header {
 	h := nats.Header{RunHeader: {strconv.Itoa(m.Run)}, AnswerByHeader: {m.AnswerBy.Format(time.RFC3339Nano)}}
+	if m.TaskVersion != "" {
+		h[TaskHeader], h[VersionHeader] = []string{m.Task}, []string{m.TaskVersion}
+	}
 	return Belonging(h, m.Tenant, m.Session)
 }
 

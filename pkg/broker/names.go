@@ -57,6 +57,10 @@ const (
 	AnswerByHeader = "Spillway-Answer-By"
 	TenantHeader   = "Spillway-Tenant"
 	SessionHeader  = "Spillway-Session"
+	// TaskHeader is on markers, whose subject does not say the task. VersionHeader is the version of the task under
+	// which the job ends, on markers, results and dead letters.
+	TaskHeader    = "Spillway-Task"
+	VersionHeader = "Spillway-Task-Version"
 	// DeskHeader is on the request of a desk, which takes its marker as soon as it is stored.
 	DeskHeader        = "Spillway-Desk"
 	MsgIDHeader       = "Nats-Msg-Id"

@@ -86,7 +86,7 @@ func (s *Store) Rollback(ctx context.Context, name, to, by string) (from, now st
 	_, err = s.change(ctx, name, func(r *Record, at time.Time) (bool, error) {
 		from, now = r.Live, to
 		if now == "" {
-			before := r.before()
+			before := r.Before()
 			if before == nil {
 				return false, fmt.Errorf("task %s has no earlier version to go back to", name)
 			}

@@ -105,8 +105,8 @@ func (r *Record) leave(how string, now time.Time) {
 	r.Live = ""
 }
 
-// before is the version that was live before the present one and that no rollback left; nil: there is none.
-func (r *Record) before() *Version {
+// Before is the version that was live before the present one and that no rollback left; nil: there is none.
+func (r *Record) Before() *Version {
 	for i := range r.Versions {
 		if v := &r.Versions[i]; v.Version != r.Live && v.Left != LeftByRollback {
 			return v

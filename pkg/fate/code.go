@@ -18,6 +18,7 @@ const (
 	IDConflict     Code = "id_conflict"
 	TemplateError  Code = "template_error"
 	SessionCrowded Code = "session_crowded"
+	TaskPaused     Code = "task_paused"
 )
 
 // ContextTooLong is rejected by context-builder (counted before a call) or failed (said by a provider).
@@ -87,6 +88,7 @@ var codes = []Description{
 	{IDConflict, "none", "The id was admitted before with another body. The first request is not touched.", "Use a new id for a new request."},
 	{TemplateError, "rejected", "The task's prompt template failed on this input.", "Fix prompt.tmpl; `spillway task check`."},
 	{SessionCrowded, "rejected", "The session has too many requests waiting.", "Wait for results of the session before you send more, or use more sessions."},
+	{TaskPaused, "rejected", "An operator has paused the task: it takes no new requests. Jobs in flight and replays go on.", "Wait until it is resumed, and send the request again, if it was rejected under a new id; `spillway task ls`, `spillway task resume`."},
 	{ContextTooLong, "rejected or failed", "The prompt does not fit the model's window.", "Send less; the message says by how many tokens."},
 	{ProviderRateLimited, "failed", "The provider answered 429 for as long as the job could wait.", "Replay later, or raise the quota."},
 	{ProviderQuota, "failed", "The provider says that the account's quota is spent.", "Pay the bill, then replay."},

@@ -90,9 +90,11 @@ func (r *Runner) keep(ctx context.Context, j *job.Job, l *job.Letter) error {
 		return fmt.Errorf("encode the dead letter of %s: %w", j.ID, err)
 	}
 	r.m.dead.WithLabelValues(string(l.Code)).Inc()
-	_, err = r.store(ctx, &nats.Msg{
-		Subject: broker.DeadSubject(l.Stage, j.Task, j.ID), Data: body, Header: headers(j, ".dead"),
-	}, false)
+	h := headers(j, ".dead")
+	if j.TaskVersion != "" {
+		h[broker.VersionHeader] = []string{j.TaskVersion}
+	}
+	_, err = r.store(ctx, &nats.Msg{Subject: broker.DeadSubject(l.Stage, j.Task, j.ID), Data: body, Header: h}, false)
 	return err
 }
 

@@ -40,5 +40,6 @@
 //	dead letter + result (absent, degraded or failed) ── marker moves to run+1 ── job to context-builder ── dead letter deleted
 //
 // The marker names the replay that owns the run, so a redelivered replay finds its own and goes on, and a
-// second one is refused (TestASecondReplayIsRefused).
+// second one is refused (TestASecondReplayIsRefused). It also names the version under which the whole
+// run ends: the live one, or the stored one that the order named (TestAReplayTakesTheLiveVersionOrTheOneThatItNames).
 package fallback

@@ -9,6 +9,7 @@ import (
 
 	"spillway/pkg/admission"
 	"spillway/pkg/broker"
+	"spillway/pkg/bundle"
 	"spillway/pkg/fate"
 	"spillway/pkg/job"
 	"spillway/pkg/stage"
@@ -30,11 +31,12 @@ func Definition() stage.Definition {
 }
 
 type fallback struct {
-	conn  *broker.Conn
-	tasks *task.Book
-	index *index
-	m     *metrics
-	log   zerolog.Logger
+	conn     *broker.Conn
+	tasks    *task.Book
+	versions *bundle.Store
+	index    *index
+	m        *metrics
+	log      zerolog.Logger
 }
 
 var (
@@ -44,7 +46,7 @@ var (
 
 func newFallback(env *stage.Env) (stage.Handler, error) {
 	m := newMetrics(env.Metrics)
-	return &fallback{conn: env.Conn, tasks: env.Book(), index: newIndex(m), m: m, log: env.Log}, nil
+	return &fallback{conn: env.Conn, tasks: env.Book(), versions: bundle.NewStore(env.Conn), index: newIndex(m), m: m, log: env.Log}, nil
 }
 
 // Handle answers a diverted job, or starts a new run.

@@ -2,13 +2,15 @@ package fallback
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
+	"strings"
 
 	"spillway/pkg/broker"
+	"spillway/pkg/bundle"
 	"spillway/pkg/fate"
 	"spillway/pkg/job"
 	"spillway/pkg/schema"
@@ -84,12 +86,16 @@ func (f *fallback) renew(ctx context.Context, j *job.Job, order job.Arrival) err
 	if err != nil {
 		return err
 	}
-	if err := f.checkOverrides(wanted, j.Task); err != nil {
-		return err
-	}
-	run, err := f.take(ctx, letter.Job, order, supersedes)
+	t, err := f.wanted(ctx, wanted, j.Task)
 	if err != nil {
 		return err
+	}
+	run, err := f.take(ctx, letter.Job, order, supersedes, t)
+	if err != nil {
+		return err
+	}
+	if t, err = f.tasks.ForMarker(ctx, run); err != nil { // of an earlier delivery of this order, it may be another one
+		return fmt.Errorf("get the task of %s: %w", j.ID, err)
 	}
 	if run.Run <= letter.Job.Run {
 		return fate.DoneElsewhere("this order's run has ended already")
@@ -97,7 +103,7 @@ func (f *fallback) renew(ctx context.Context, j *job.Job, order job.Arrival) err
 	f.m.replays.WithLabelValues("started").Inc()
 	renewed(j, letter.Job, run)
 	j.ForgetDead = stored.Sequence
-	if t := f.tasks.Live().Tasks[j.Task]; t != nil {
+	if t != nil {
 		j.Model = t.Model
 	}
 	if wanted.Model != "" {
@@ -120,17 +126,49 @@ func readOverrides(body []byte) (overrides, error) {
 	return o, nil
 }
 
-func (f *fallback) checkOverrides(o overrides, taskName string) error {
-	t := f.tasks.Live().Tasks[taskName]
+// wanted is the task in the version that a new run is to end under: the live one, unless the order names another.
+func (f *fallback) wanted(ctx context.Context, o overrides, name string) (*task.Task, error) {
+	t := f.tasks.Live().Tasks[name]
+	if o.TaskVersion != "" && (t == nil || t.Version != o.TaskVersion) {
+		var err error
+		if t, err = f.stored(ctx, name, o.TaskVersion); err != nil {
+			return nil, err
+		}
+	}
 	switch {
 	case t == nil:
-		return &refusal{fate.UnknownTask, "the task is not loaded here"}
-	case o.Model != "" && f.tasks.Live().Models[o.Model] == nil:
-		return &refusal{fate.InvalidRequest, fmt.Sprintf("there is no model %q", job.Cut(o.Model, 64))}
-	case o.TaskVersion != "" && o.TaskVersion != t.Version:
-		return &refusal{fate.InvalidRequest, fmt.Sprintf("version %s of the task is not loaded here, %s is", job.Cut(o.TaskVersion, 64), t.Version)}
+		return nil, &refusal{fate.UnknownTask, "the task was taken out, or never loaded; a replay may name a task_version that is stored"}
+	case o.Model != "" && f.tasks.Model(t, o.Model) == nil:
+		return nil, &refusal{fate.InvalidRequest, fmt.Sprintf("there is no model %q", job.Cut(o.Model, 64))}
 	}
-	return nil
+	return t, nil
+}
+
+// maxNamed is how many versions a refusal names.
+const maxNamed = 10
+
+// stored is a version that the task's record knows. What it knows no more is about to be collected, even if it can still
+// be had.
+func (f *fallback) stored(ctx context.Context, name, version string) (*task.Task, error) {
+	r, _, err := f.versions.Record(ctx, name)
+	if err != nil && !errors.Is(err, bundle.ErrNoTask) {
+		return nil, err
+	}
+	var known []string
+	if r != nil {
+		for _, v := range r.Versions[:min(len(r.Versions), maxNamed)] {
+			known = append(known, v.Version)
+		}
+	}
+	no := &refusal{fate.InvalidRequest, fmt.Sprintf("version %q of the task is not stored; stored are, the last one first: %s", job.Cut(version, 64), cmp.Or(strings.Join(known, ", "), "none"))}
+	if r == nil || r.Known(version) == nil {
+		return nil, no
+	}
+	t, err := f.tasks.Version(ctx, name, version)
+	if errors.Is(err, task.ErrNoVersion) {
+		return nil, no
+	}
+	return t, err
 }
 
 // notDead says why an id without a dead letter is not replayed.
@@ -168,9 +206,9 @@ func (f *fallback) supersedable(ctx context.Context, j *job.Job) (uint64, error)
 	return 0, &refusal{fate.NotReplayable, fmt.Sprintf("run %d ended as %s", r.Run, r.Status)}
 }
 
-// take moves the marker to the new run, in the name of this order. A redelivered order finds that it did
-// so before, and goes on.
-func (f *fallback) take(ctx context.Context, dead *job.Job, order job.Arrival, supersedes uint64) (*job.Marker, error) {
+// take moves the marker to the new run under t, in the name of this order. A redelivered order finds that it did so
+// before, and goes on.
+func (f *fallback) take(ctx context.Context, dead *job.Job, order job.Arrival, supersedes uint64, t *task.Task) (*job.Marker, error) {
 	for {
 		held, sequence, err := f.conn.Marker(ctx, dead.ID)
 		if err != nil && !isNotFound(err) {
@@ -196,11 +234,8 @@ func (f *fallback) take(ctx context.Context, dead *job.Job, order job.Arrival, s
 		next.Run, next.ReplaySeq, next.Supersedes = dead.Run+1, order.Sequence, supersedes
 		total := dead.Deadline.Sub(dead.AcknowledgedAt)
 		next.AcknowledgedAt, next.Deadline = order.At.UTC(), order.At.UTC().Add(total)
-		next.AnswerBy, next.TraceParent = next.Deadline.Add(-time.Second), dead.TraceParent
-		if t := f.tasks.Live().Tasks[dead.Task]; t != nil {
-			next.AnswerBy = next.Deadline.Add(-t.AnswerLead(total))
-			f.markVersion(&next, dead, t)
-		}
+		next.AnswerBy, next.TraceParent = next.Deadline.Add(-t.AnswerLead(total)), dead.TraceParent
+		f.markVersion(&next, dead, t)
 		err = f.conn.Readmit(ctx, &next, sequence)
 		if err == nil {
 			return &next, nil

@@ -28,7 +28,7 @@ func newAdmitting(t *testing.T) *admitting {
 	t.Helper()
 	conn := brokertest.Connect(t, brokertest.Server(t).URL())
 	brokertest.Ensure(t, conn, broker.NewTopology(nil, nil, broker.Sizing{}))
-	toy := &task.Task{Name: "toy", Version: "00000001", Lane: job.Interactive}
+	toy := &task.Task{Name: "toy", Version: "00000001", Model: "small", Lane: job.Interactive}
 	toy.Deadline.Default, toy.Deadline.Max = time.Minute, time.Hour
 	h, err := newIngest(&stage.Env{Conn: conn, Tasks: &task.Set{Tasks: map[string]*task.Task{"toy": toy}}, Log: zerolog.Nop()})
 	if err != nil {

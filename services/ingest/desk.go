@@ -99,6 +99,9 @@ func (d *Desk) Submit(ctx context.Context, s Submission) (job.Receipt, *job.Mark
 	} else if held, _, err := d.conn.Marker(ctx, j.ID); !errors.Is(err, broker.ErrNotFound) {
 		return d.repeated(j, held, err)
 	}
+	if p, paused := d.tasks.Paused(s.Task); paused {
+		return job.Receipt{ID: r.id, Error: &job.Failure{Code: fate.TaskPaused, Message: pausedBy(s.Task, p) + "send it again when it is resumed"}}, nil
+	}
 	return d.store(ctx, j, r, t)
 }
 

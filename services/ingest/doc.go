@@ -3,7 +3,7 @@
 // Receives: requests as clients published them, from LLM_REQUESTS and LLM_BATCH; llm.submit.<task> and
 // llm.cancel.<id>, both request-reply; over HTTP, package door's.
 // Sends on: jobs to context-builder; rejected ones to result-writer; expired ones to fallback.
-// Owns: malformed, unknown, invalid, too large; the duplicate and the conflict; the crowded session; backpressure.
+// Owns: malformed, unknown, invalid, too large; the duplicate and the conflict; the crowded session; the paused task; backpressure.
 // Never: renders, calls a model, keeps state of its own.
 //
 // # Identity
@@ -23,4 +23,10 @@
 //
 // A request of a session that its task remembers is noted in the session's record between verdict and hand-over, so
 // that whoever builds the prompt of a later one knows of it. TestARequestIsNotedOnceThoughIngestIsKilled pins it.
+//
+// # Versions
+//
+// A request is checked by the version of its task that is live when its marker is taken, and by that one ever after: the
+// marker names it (TestARequestIsHeldToTheVersionThatAcknowledgedIt). While its task is paused, a new one is refused. Every
+// hour each process removes the versions that nothing names any more (collect.go, and bundle.Collector).
 package ingest

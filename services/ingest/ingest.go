@@ -83,16 +83,26 @@ func newIngest(env *stage.Env) (stage.Handler, error) {
 func (in *ingest) Handle(ctx context.Context, j *job.Job) error {
 	t := in.tasks.Live().Tasks[j.Task]
 	r := read(j.Raw, j.Arrival.Header[broker.MsgIDHeader], j.Task, j.Lane, t)
-	held, err := in.admit(ctx, j, r, t)
+	held, mine, err := in.admit(ctx, j, r, t)
 	if err != nil {
 		return err
 	}
 	killpoint.Here("after-marker")
+	if t == nil || held.TaskVersion != t.Version {
+		// It was admitted before the task changed, and is what it was then.
+		if t, err = in.tasks.ForMarker(ctx, held); err != nil {
+			return fmt.Errorf("get the task of %s: %w", held.ID, err)
+		}
+		r = read(j.Raw, j.Arrival.Header[broker.MsgIDHeader], j.Task, j.Lane, t)
+	}
 	in.m.admitted.WithLabelValues(j.Lane).Inc()
 	fill(j, held, r, t)
 	j.Raw = nil
 	if rejection := r.rejection(); rejection != nil {
 		return rejection
+	}
+	if refusal := in.paused(j, mine); refusal != nil {
+		return refusal
 	}
 	if err := in.join(ctx, j, t); err != nil {
 		return err
@@ -121,37 +131,38 @@ func (in *ingest) inTime(ctx context.Context, j *job.Job, held *job.Marker) erro
 	return nil
 }
 
-// admit takes the request's marker and returns it, or says as an error with a fate that the request is a
-// repetition, or over already.
-func (in *ingest) admit(ctx context.Context, j *job.Job, r *reading, t *task.Task) (*job.Marker, error) {
+// admit takes the request's marker and returns it, mine if it was not there before; or says as an error with a fate that
+// the request is a repetition, or over already.
+func (in *ingest) admit(ctx context.Context, j *job.Job, r *reading, t *task.Task) (held *job.Marker, mine bool, err error) {
 	id := r.id
 	if id == "" {
 		created, err := in.streamCreated(ctx, j.Arrival.Stream)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		id = derivedID(j.Arrival.Stream, created, j.Arrival.At, j.Arrival.Sequence)
 	}
-	held, err := in.marked(ctx, id, &j.Arrival)
+	held, err = in.marked(ctx, id, &j.Arrival)
 	if held == nil && err == nil {
-		mine := newMarker(id, j, r, t)
-		if held, err = in.conn.Admit(ctx, mine); err == nil && !isOf(held, &j.Arrival) {
-			return nil, in.repeated(ctx, mine, held)
+		own := newMarker(id, j, r, t)
+		if held, err = in.conn.Admit(ctx, own); err == nil && !isOf(held, &j.Arrival) {
+			return nil, false, in.repeated(ctx, own, held)
 		}
+		mine = held == own
 	}
 	if err != nil {
-		return nil, fmt.Errorf("admit %s: %w", id, err)
+		return nil, false, fmt.Errorf("admit %s: %w", id, err)
 	}
 	if j.Arrival.Deliveries > 1 {
 		run, err := in.conn.ResultRun(ctx, held.Task, id)
 		if err != nil {
-			return nil, fmt.Errorf("read the result of %s: %w", id, err)
+			return nil, false, fmt.Errorf("read the result of %s: %w", id, err)
 		}
 		if run > 0 {
-			return nil, fate.DoneElsewhere("the run has its result already")
+			return nil, false, fate.DoneElsewhere("the run has its result already")
 		}
 	}
-	return held, nil
+	return held, mine, nil
 }
 
 // Rescue admits a request that broke ingest, so that its sender is told. Nothing of it is checked: what
@@ -165,7 +176,7 @@ func (in *ingest) Rescue(ctx context.Context, j *job.Job) error {
 	if id := findID(j.Raw); id != "" && (len(j.Raw) > job.MaxRequestBytes || json.Valid(j.Raw)) {
 		r.id = id
 	}
-	held, err := in.admit(ctx, j, r, nil)
+	held, _, err := in.admit(ctx, j, r, nil)
 	if err != nil {
 		return err
 	}

@@ -29,6 +29,7 @@ func (in *ingest) Run(ctx context.Context) error {
 	room := make(chan struct{}, repliesAtOnce)
 	var all sync.WaitGroup
 	defer all.Wait()
+	all.Go(func() { in.collectVersions(ctx) })
 	for subject, answer := range map[string]func(context.Context, *nats.Msg) job.Receipt{
 		broker.AllSubmits: in.submit, broker.AllCancels: in.cancel,
 	} {

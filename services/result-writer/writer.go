@@ -149,6 +149,9 @@ func message(j *job.Job, r *job.Result) (*nats.Msg, error) {
 		broker.JobHeader: {j.ID}, broker.RunHeader: {strconv.Itoa(j.Run)}, broker.StatusHeader: {string(r.Status)},
 	}
 	broker.Belonging(h, j.Tenant, j.Session)
+	if j.TaskVersion != "" {
+		h[broker.VersionHeader] = []string{j.TaskVersion}
+	}
 	if j.TraceParent != "" {
 		h[broker.TraceParentHeader] = []string{j.TraceParent}
 	}

@@ -20,7 +20,7 @@ type deadReplayCmd struct {
 	natsFlags
 	deadPick
 	Model       string        `help:"Let this model (a name in models.yaml) answer instead of the task's." env:"-" placeholder:"NAME"`
-	TaskVersion string        `help:"Replay only if this version of the task is the one that is loaded." env:"-" placeholder:"HASH"`
+	TaskVersion string        `help:"Replay under this version of the task, one of those that are stored, instead of the live one; task ls --versions lists them." env:"-" placeholder:"HASH"`
 	Rate        orderRate     `help:"How many are ordered a second or a minute; 0: as fast as it goes." default:"20/s" placeholder:"N/s"`
 	Wait        bool          `env:"-" help:"Wait for the new results."`
 	Timeout     time.Duration `help:"How long --wait waits for each." default:"2m"`

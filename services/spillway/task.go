@@ -14,47 +14,25 @@ import (
 
 // taskCmd looks at the task files, and has their inputs answered beforehand.
 type taskCmd struct {
-	Ls     taskLsCmd     `cmd:"" help:"List the tasks."`
-	Show   taskShowCmd   `cmd:"" help:"Show one task as it is understood, defaults resolved."`
 	New    taskNewCmd    `cmd:"" help:"Write a new task that works, to be changed into yours."`
 	Check  taskCheckCmd  `cmd:"" help:"Check the task files, their cases, and whether they have drifted apart, without a model."`
 	Render taskRenderCmd `cmd:"" help:"Show the prompt that a model would see of an input: sections, tokens, price. No call is made."`
-	Warm   taskWarmCmd   `cmd:"" help:"Have inputs answered and kept before somebody asks."`
+	Show   taskShowCmd   `cmd:"" help:"Show one task as it is understood, defaults resolved."`
+	Ls     taskLsCmd     `cmd:"" help:"List the tasks: which version is live, since when, by whom, what is in flight. Without a server, or of --schemas: the files."`
+
+	Push     taskPushCmd     `cmd:"" help:"Check the files of a folder and make them live; jobs in flight end under the version that admitted them."`
+	Diff     taskDiffCmd     `cmd:"" help:"Show what two versions of a task differ in, or a version and the files."`
+	Rollback taskRollbackCmd `cmd:"" help:"Make an earlier version live again."`
+	Pause    taskPauseCmd    `cmd:"" help:"Take no new requests of a task for a while. Jobs in flight and replays go on."`
+	Resume   taskResumeCmd   `cmd:"" help:"Take requests of a task again."`
+	Rm       taskRmCmd       `cmd:"" help:"Take a task out: new requests are of an unknown task, jobs in flight end."`
+
+	Warm taskWarmCmd `cmd:"" help:"Have inputs answered and kept before somebody asks."`
 }
 
 // schemasFlag says which folder is meant.
 type schemasFlag struct {
 	Schemas string `help:"Folder with tasks and models.yaml; default: the ones built in." placeholder:"DIR" type:"path"`
-}
-
-// taskLsCmd lists tasks.
-type taskLsCmd struct{ schemasFlag }
-
-// Run prints a line a task.
-func (c *taskLsCmd) Run(_ context.Context, g *globals) error {
-	set, err := loadTasks(c.Schemas, g.getenv)
-	if err != nil {
-		return err
-	}
-	t := newTable(g.stdout, "name", "version", "model", "lane", "deadline", "ladder", "cache", "warm", "owner", "description")
-	for _, name := range namesOf(set) {
-		k := set.Tasks[name]
-		if g.cli.JSON {
-			row := map[string]any{
-				"name": k.Name, "version": k.Version, "model": k.Model, "lane": k.Lane, "deadline": short(k.Deadline.Default),
-				"ladder": ladderOf(k), "cache": cacheView(k), "warm": len(k.Warm), "owner": k.Owner, "description": k.Description,
-			}
-			if err := g.printJSON(row); err != nil {
-				return quiet(err)
-			}
-			continue
-		}
-		t.row(k.Name, k.Version, k.Model, k.Lane, short(k.Deadline.Default), dash(strings.Join(ladderOf(k), " > ")), cacheOf(k), len(k.Warm), dash(k.Owner), k.Description)
-	}
-	if g.cli.JSON {
-		return nil
-	}
-	return quiet(t.flush())
 }
 
 func namesOf(set *task.Set) []string {

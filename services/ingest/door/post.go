@@ -22,8 +22,8 @@ const (
 	// bodyTimeout is how long a body may take to arrive, writeTimeout each write of an answer.
 	bodyTimeout  = 20 * time.Second
 	writeTimeout = 10 * time.Second
-	// comeAgain is when to repeat what could not be taken now.
-	comeAgain = 2 * time.Second
+	// comeAgain is when to repeat what could not be taken now, comeLater what a person has to make possible.
+	comeAgain, comeLater = 2 * time.Second, 30 * time.Second
 	// maxKeyLength is the longest Idempotency-Key.
 	maxKeyLength = 255
 )
@@ -190,6 +190,9 @@ func refused(receipt job.Receipt) *Problem {
 	case fate.DoorFull, fate.Unavailable:
 		p.Status = http.StatusServiceUnavailable
 		p.retryAfter(comeAgain)
+	case fate.TaskPaused:
+		p.Status = http.StatusServiceUnavailable
+		p.retryAfter(comeLater)
 	}
 	return p
 }
