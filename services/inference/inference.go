@@ -76,11 +76,13 @@ type Handler struct {
 	drafts  *telling
 	replica string
 	budgets map[string]*budget // by model
-	usual   usual
-	log     zerolog.Logger
-	metrics *metrics
-	pace    pace
-	random  func() float64
+	// strangers are the names that models answered under and should not have.
+	strangers strangers
+	usual     usual
+	log       zerolog.Logger
+	metrics   *metrics
+	pace      pace
+	random    func() float64
 }
 
 var (
@@ -362,6 +364,7 @@ func (h *Handler) record(c *call, outcome, detail string) {
 		CostUSD: cost, Detail: c.remarks(detail, spent),
 	})
 	h.count(c, outcome)
+	h.recognize(c)
 	h.metrics.spend(j.Task, j.Model, counted, spent, cost)
 }
 
