@@ -19,6 +19,7 @@ type taskCmd struct {
 	New    taskNewCmd    `cmd:"" help:"Write a new task that works, to be changed into yours."`
 	Check  taskCheckCmd  `cmd:"" help:"Check the task files, their cases, and whether they have drifted apart, without a model."`
 	Render taskRenderCmd `cmd:"" help:"Show the prompt that a model would see of an input: sections, tokens, price. No call is made."`
+	Try    taskTryCmd    `cmd:"" help:"Make real calls without a broker: answer, verdict, cost, latency; two models or versions side by side."`
 	Warm   taskWarmCmd   `cmd:"" help:"Have inputs answered and kept before somebody asks."`
 }
 
