@@ -48,6 +48,7 @@ type rig struct {
 	heard         *heard
 	limits        stage.Limits
 	registries    *registries
+	log           zerolog.Logger // of the stages
 }
 
 // setup makes the streams and the providers; run starts stages.
@@ -64,7 +65,7 @@ func setupReplicas(t *testing.T, url string, replicas int) *rig {
 // setupWith loads the tasks that files makes, given where the providers are.
 func setupWith(t *testing.T, url string, replicas int, files func(first, second string) fstest.MapFS) *rig {
 	t.Helper()
-	r := &rig{t: t, url: url, conn: brokertest.Connect(t, url), defs: services.Pipeline(), limits: stage.DefaultLimits(), registries: &registries{of: map[string][]*prometheus.Registry{}}}
+	r := &rig{t: t, url: url, conn: brokertest.Connect(t, url), defs: services.Pipeline(), limits: stage.DefaultLimits(), registries: &registries{of: map[string][]*prometheus.Registry{}}, log: zerolog.Nop()}
 	r.limits.Refresh = 50 * time.Millisecond
 	sizing := broker.DefaultSizing()
 	sizing.Replicas = replicas
@@ -113,7 +114,7 @@ func (r *rig) run(names ...string) (stop func()) {
 			r.t.Fatal(err)
 		}
 		runner, err := stage.NewRunner(r.defs, name, &stage.Env{
-			Conn: conn, Tasks: r.tasks, Log: zerolog.Nop(), Metrics: r.registries.add(name),
+			Conn: conn, Tasks: r.tasks, Log: r.log, Metrics: r.registries.add(name),
 			Getenv: func(string) string { return "" }, Limits: r.limits,
 		}, 5*time.Second)
 		if err != nil {

@@ -17,6 +17,7 @@ import (
 //	PUT  /fake/faults     [Fault]: {"kind":"429","model":"small","retry_after":"2s"}, or the kind alone: "hang"
 //	POST /fake/script     {"model":"small","faults":["429",{"kind":"length","tokens":20},"ok"]}
 //	PUT  /fake/answers    {"model":"small","answers":["…"]}
+//	PUT  /fake/name       {"model":"small","name":"small-2026-11-01"}: what responses call the model
 //	PUT  /fake/latency    {"first_token":"300ms","per_token":"20ms","sigma":0.4}
 //	PUT  /fake/usage      {"model":"small","input":1200,"output":300}
 //	GET  /fake/limits     [Limit]
@@ -45,6 +46,10 @@ func (s *Server) controlRoutes(mux *http.ServeMux) {
 	}))
 	mux.HandleFunc("PUT /fake/answers", steer(func(a wireAnswers) error {
 		s.plan.setAnswers(a.Model, a.Answers)
+		return nil
+	}))
+	mux.HandleFunc("PUT /fake/name", steer(func(n wireName) error {
+		s.SetName(n.Model, n.Name)
 		return nil
 	}))
 	mux.HandleFunc("PUT /fake/latency", steer(func(l wireLatency) error {
@@ -98,6 +103,11 @@ type wireScript struct {
 type wireAnswers struct {
 	Model   string   `json:"model"`
 	Answers []string `json:"answers"`
+}
+
+type wireName struct {
+	Model string `json:"model"`
+	Name  string `json:"name"`
 }
 
 type wireLatency struct {

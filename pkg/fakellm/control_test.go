@@ -143,3 +143,20 @@ func TestLimitsAndUsageAreSteeredOverHTTP(t *testing.T) {
 		}
 	}
 }
+
+func TestAModelAnswersUnderTheNameThatItIsGiven(t *testing.T) {
+	t.Parallel()
+	b := setup(t, fakellm.Options{})
+	says := func(what, name string) {
+		t.Helper()
+		for _, streams := range []bool{true, false} {
+			contains(t, what, b.chat(t, ask("x", object{"stream": streams})).body, `"model":"`+name+`"`)
+		}
+	}
+	says("at first", "m")
+	equal(t, "the order", b.control(t, "PUT", "/fake/name", `{"model":"m","name":"m-2026-11-01"}`).status, http.StatusNoContent)
+	says("under another name", "m-2026-11-01")
+	equal(t, "counted as the model that was asked for", b.Counts().Models["m"].Calls, 4)
+	b.Reset()
+	says("after the reset", "m")
+}

@@ -12,6 +12,7 @@
 //	GET  /fake/counts      GET /fake/requests[?model=]      POST /fake/reset
 //	GET  /fake/faults      PUT /fake/faults                 POST /fake/script
 //	PUT  /fake/answers     PUT /fake/latency                PUT  /fake/usage
+//	PUT  /fake/name
 //	GET  /fake/limits      PUT /fake/limits                 GET  /fake/arrivals[?model=]
 //
 // # Answers

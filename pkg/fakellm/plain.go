@@ -71,7 +71,7 @@ func (c *call) appendCompletion(a answer, tokens int) {
 	b = append(b, `","object":"chat.completion","created":`...)
 	b = strconv.AppendInt(b, c.started.Unix(), 10)
 	b = append(b, `,"model":`...)
-	b = appendString(b, c.req.Model)
+	b = appendString(b, c.plan.name(c.req.Model))
 	b = append(b, `,"choices":[`...)
 	if c.fault.Kind != KindEmptyChoices {
 		b = append(b, `{"index":0,"message":{"role":"assistant","content":`...)

@@ -1,6 +1,7 @@
 package fakellm
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ type plan struct {
 	scripts map[string][]Fault
 	answers map[string][]string
 	usages  map[string]Usage
+	names   map[string]string
 }
 
 // Usage is how many tokens a call is said to have taken; 0: as many as its texts amount to.
@@ -50,7 +52,7 @@ func (p *plan) reset(faults []Fault) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.faults = cloneFaults(faults)
-	p.scripts, p.answers, p.usages = map[string][]Fault{}, map[string][]string{}, map[string]Usage{}
+	p.scripts, p.answers, p.usages, p.names = map[string][]Fault{}, map[string][]string{}, map[string]Usage{}, map[string]string{}
 }
 
 func (p *plan) setFaults(faults []Fault) {
@@ -95,6 +97,19 @@ func (p *plan) usage(model string) Usage {
 		return u
 	}
 	return p.usages[""]
+}
+
+func (p *plan) setName(model, name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.names[model] = name
+}
+
+// name returns what responses call the model.
+func (p *plan) name(model string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return cmp.Or(p.names[model], model)
 }
 
 // strike returns the call's fault; its Kind is "ok" when none strikes.

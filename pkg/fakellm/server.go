@@ -212,6 +212,10 @@ func (s *Server) SetUsage(model string, u Usage) {
 	s.plan.setUsage(model, u)
 }
 
+// SetName sets what responses call a model, as providers do that put another one behind a name; "": its own name. It
+// holds for answers that begin from now on.
+func (s *Server) SetName(model, name string) { s.plan.setName(model, name) }
+
 func must(err error) {
 	if err != nil {
 		panic("fakellm: " + err.Error())
@@ -245,7 +249,7 @@ func (s *Server) Await(ctx context.Context, holds func(Counts) bool) error {
 }
 
 // Reset puts the server into the state after Start, but for the numbering of calls: no counts, scripts,
-// literal answers or usages, and the faults, limits and latency of Options. Calls in flight go on uncounted.
+// literal answers, usages or names, and the faults, limits and latency of Options. Calls in flight go on uncounted.
 func (s *Server) Reset() {
 	s.plan.reset(s.opts.Faults)
 	s.ledger.reset(s.opts.Limits)

@@ -28,7 +28,7 @@ func (c *call) stream(a answer) {
 	h["Content-Type"] = []string{"text/event-stream; charset=utf-8"}
 	h["Cache-Control"] = []string{"no-cache"}
 	e := events{out: c.out, usage: c.req.StreamOptions.IncludeUsage}
-	e.prepare(c.id, c.req.Model, c.started)
+	e.prepare(c.id, c.plan.name(c.req.Model), c.started)
 
 	if c.isAzure && c.fault.Kind != KindHangHeaders {
 		e.empty() // there Azure says what its filter made of the prompt

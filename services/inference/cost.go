@@ -83,15 +83,19 @@ func (t tokens) cost(p task.Prices) float64 {
 // remarks returns the detail of the call's event: why it failed, and what is unusual in it.
 func (c *call) remarks(detail string, spent tokens) string {
 	isProbe := c.isProbe()
-	if detail == "" && !spent.estimated && c.malformed == 0 && !isProbe {
+	isStranger := c.isStranger()
+	if detail == "" && !spent.estimated && c.malformed == 0 && !isProbe && !isStranger {
 		return ""
 	}
-	parts := make([]string, 0, 4)
+	parts := make([]string, 0, 5)
 	if isProbe {
 		parts = append(parts, "a probe, the breaker being half open")
 	}
 	if detail != "" {
 		parts = append(parts, detail)
+	}
+	if isStranger {
+		parts = append(parts, c.introduction())
 	}
 	if c.malformed > 0 {
 		parts = append(parts, fmt.Sprintf("%d malformed chunks were skipped", c.malformed))

@@ -50,6 +50,7 @@
 //	finish.go    answers that were cut, filtered or broken off, in the words of each provider
 //	cancel.go    cancelled jobs
 //	repeat.go    calls that would be paid twice
+//	drift.go     another model answers than models.yaml names
 //	key.go       keys that are missing, rotated, refused, or repeated in error messages
 //
 // The rest is the way to the provider and back: provider.go (connections), request.go (what is said), cost.go

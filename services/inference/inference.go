@@ -78,11 +78,13 @@ type Handler struct {
 	drafts  *telling
 	replica string
 	budgets map[string]*budget // by model
-	usual   usual
-	log     zerolog.Logger
-	metrics *metrics
-	pace    pace
-	random  func() float64
+	// strangers are the names that models answered under and should not have.
+	strangers strangers
+	usual     usual
+	log       zerolog.Logger
+	metrics   *metrics
+	pace      pace
+	random    func() float64
 }
 
 var (
@@ -175,19 +177,25 @@ func (h *Handler) Leave() { close(h.leaving) }
 
 // Handle makes one call for j and leaves in it what came of it.
 func (h *Handler) Handle(ctx context.Context, j *job.Job) error {
+	_, err := h.handle(ctx, j)
+	return err
+}
+
+// handle returns the call beside the error; nil: none was prepared.
+func (h *Handler) handle(ctx context.Context, j *job.Job) (*call, error) {
 	parked := j.Arrival.Stream == broker.ParkedStream
 	if !parked {
 		if err := h.answeredBefore(ctx, j); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if h.isCancelled(j) {
-		return fate.DoneElsewhere("the job was cancelled")
+		return nil, fate.DoneElsewhere("the job was cancelled")
 	}
 	c, err := h.prepare(ctx, j)
 	if err != nil {
 		h.takeBack(ctx, j)
-		return err
+		return nil, err
 	}
 	own, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -195,15 +203,15 @@ func (h *Handler) Handle(ctx context.Context, j *job.Job) error {
 	if err := h.enter(own, c); err != nil {
 		h.takeBack(ctx, j)
 		if errors.Is(err, errCancelled) {
-			return fate.DoneElsewhere("the job was cancelled while it waited")
+			return c, fate.DoneElsewhere("the job was cancelled while it waited")
 		}
-		return err
+		return c, err
 	}
 	defer c.leaveAnyway()
 	if parked {
 		// It came often without being called for: it is looked up once, and now.
 		if err := h.answeredBefore(ctx, j); err != nil {
-			return err
+			return c, err
 		}
 	}
 	if j.Arrival.Deliveries > 1 && !c.isParked() {
@@ -216,15 +224,15 @@ func (h *Handler) Handle(ctx context.Context, j *job.Job) error {
 	switch {
 	case gone:
 		h.count(c, "abandoned")
-		return fmt.Errorf("the call of model %s was given up: %w", j.Model, context.Cause(ctx))
+		return c, fmt.Errorf("the call of model %s was given up: %w", j.Model, context.Cause(ctx))
 	case cancelled:
 		h.count(c, "cancelled")
-		return fate.DoneElsewhere("the job was cancelled during its call")
+		return c, fate.DoneElsewhere("the job was cancelled during its call")
 	case failed != nil:
-		return h.fail(c, failed)
+		return c, h.fail(c, failed)
 	}
 	h.succeed(c)
-	return nil
+	return c, nil
 }
 
 // prepare finds what the call needs, and refuses the call that the job may not make any more.
@@ -331,6 +339,7 @@ func (h *Handler) record(c *call, outcome, detail string) {
 		CostUSD: cost, Detail: c.remarks(detail, spent),
 	})
 	h.count(c, outcome)
+	h.recognize(c)
 	h.metrics.spend(j.Task, j.Model, counted, spent, cost)
 }
 

@@ -21,6 +21,7 @@ type metrics struct {
 	cost       *prometheus.CounterVec
 	repeated   prometheus.Counter
 	unretried  *prometheus.CounterVec
+	strangers  *prometheus.CounterVec
 }
 
 // newMetrics registers the stage's metrics with r, or with nothing when r is nil. Two handlers of one
@@ -58,7 +59,11 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 		Name: "spillway_retries_refused_total",
 		Help: "Retries that were not made because too many of the model's calls were retries (retry_share).",
 	}, []string{"model"})
-	err := errors.Join(metric.Register(r, &m.unretried), metric.Register(r, &m.calls), metric.Register(r, &m.seconds), metric.Register(r, &m.firstToken),
+	m.strangers = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "spillway_answered_by_another_total",
+		Help: "Calls in whose response the provider names another model than answers_as in models.yaml.",
+	}, []string{"model"})
+	err := errors.Join(metric.Register(r, &m.strangers), metric.Register(r, &m.unretried), metric.Register(r, &m.calls), metric.Register(r, &m.seconds), metric.Register(r, &m.firstToken),
 		metric.Register(r, &m.tokens), metric.Register(r, &m.cost), metric.Register(r, &m.repeated))
 	if err != nil {
 		return nil, fmt.Errorf("registering the metrics of inference: %w", err)

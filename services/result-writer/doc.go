@@ -6,5 +6,6 @@
 // one is kept there it reads, for a moment at most: no result waits for the cache.
 // Owns: the second write. The first write of a run wins, whatever crashed in between: the write names the
 // sequence that it replaces, so the broker refuses a stale one (TestTheFirstWriteOfARunWins).
+// What it wrote tells pkg/drift whether a task's models do worse than they used to.
 // Never: decides what a result says; publishes on llm.result.>.
 package resultwriter

@@ -14,6 +14,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"spillway/pkg/broker"
+	"spillway/pkg/drift"
 	"spillway/pkg/fate"
 	"spillway/pkg/job"
 	"spillway/pkg/killpoint"
@@ -30,13 +31,18 @@ type writer struct {
 	conn  *broker.Conn
 	tasks *task.Book
 	m     *metrics
+	drift *drift.Watch
 	log   zerolog.Logger
 }
 
 var _ stage.Handler = (*writer)(nil)
 
 func newWriter(env *stage.Env) (stage.Handler, error) {
-	return &writer{conn: env.Conn, tasks: env.Book(), m: newMetrics(env.Metrics), log: env.Log}, nil
+	watch, err := drift.NewWatch(env.Log.With().Str("stage", broker.ResultWriter).Logger(), env.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	return &writer{conn: env.Conn, tasks: env.Book(), m: newMetrics(env.Metrics), drift: watch, log: env.Log}, nil
 }
 
 // Handle writes the job's result, unless its run has one already.
@@ -80,7 +86,7 @@ func (w *writer) write(ctx context.Context, j *job.Job) (instead *broker.Stored,
 		}
 		switch err = w.try(ctx, m, j.Supersedes); {
 		case err == nil:
-			w.m.count(r)
+			w.count(r)
 			return nil, nil
 		case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
 			tried = append(tried[max(0, len(tried)-maxTried):], m.Data)
@@ -97,7 +103,7 @@ func (w *writer) write(ctx context.Context, j *job.Job) (instead *broker.Stored,
 			return nil, fmt.Errorf("read the result of %s back: %w", j.ID, err)
 		case isAmong(append(tried, m.Data), stored.Data):
 			r.Late = !r.Deadline.IsZero() && stored.At.After(r.Deadline)
-			w.m.count(r)
+			w.count(r)
 			return nil, nil
 		case broker.RunOf(stored.Header) >= j.Run:
 			return stored, nil
@@ -105,6 +111,12 @@ func (w *writer) write(ctx context.Context, j *job.Job) (instead *broker.Stored,
 			j.Supersedes = stored.Sequence
 		}
 	}
+}
+
+// count adds a result that was written to what is counted and watched.
+func (w *writer) count(r *job.Result) {
+	w.m.count(r)
+	w.weigh(r)
 }
 
 func (w *writer) try(ctx context.Context, m *nats.Msg, last uint64) error {

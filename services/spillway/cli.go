@@ -34,6 +34,7 @@ type cli struct {
 	Breaker breakerCmd `cmd:"" group:"Operation" help:"List the circuit breakers of models, open and close them by hand."`
 	Key     keyCmd     `cmd:"" group:"Operation" help:"Make, list and revoke the API keys of the HTTP doors."`
 	Task    taskCmd    `cmd:"" group:"Operation" help:"List, show, check and change tasks; fill the cache with answers before somebody asks."`
+	Models  modelsCmd  `cmd:"" group:"Operation" help:"Check the models: keys, prices, and, live, what each says of itself."`
 	Broker  brokerCmd  `cmd:"" group:"Operation" help:"Create or check the streams on a NATS server."`
 	Ready   readyCmd   `cmd:"" group:"Operation" help:"Ask the process that serves --http on this machine whether it does its work: for health checks of containers."`
 	Config  configCmd  `cmd:"" group:"Operation" help:"Show every flag's effective value and where it comes from."`

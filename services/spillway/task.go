@@ -17,6 +17,7 @@ type taskCmd struct {
 	New    taskNewCmd    `cmd:"" help:"Write a new task that works, to be changed into yours."`
 	Check  taskCheckCmd  `cmd:"" help:"Check the task files, their cases, and whether they have drifted apart, without a model."`
 	Render taskRenderCmd `cmd:"" help:"Show the prompt that a model would see of an input: sections, tokens, price. No call is made."`
+	Try    taskTryCmd    `cmd:"" help:"Make real calls without a broker: answer, verdict, cost, latency; two models or versions side by side."`
 	Show   taskShowCmd   `cmd:"" help:"Show one task as it is understood, defaults resolved."`
 	Ls     taskLsCmd     `cmd:"" help:"List the tasks: which version is live, since when, by whom, what is in flight. Without a server, or of --schemas: the files."`
 

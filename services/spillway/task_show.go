@@ -267,9 +267,9 @@ func sourceOfSchema(s *schema.Schema) json.RawMessage {
 	return s.Source()
 }
 
-func orEmpty(list []string) []string {
+func orEmpty[T any](list []T) []T {
 	if list == nil {
-		return []string{}
+		return []T{}
 	}
 	return list
 }

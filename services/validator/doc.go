@@ -10,6 +10,8 @@
 // read.go, quote.go); that the schema demands otherwise (shape.go, surplus.go); that are told to the model
 // (correct.go); that were cut at the limit (truncate.go); refusals and empty answers (judge.go).
 //
+// First answers tell pkg/drift whether the task's model does worse than it used to.
+//
 // Never: guesses. What was cut is not completed; of two answers none is chosen; a repair that adds, drops or
 // moves anything but punctuation is not taken; what was repaired must satisfy the schema as it then stands.
 // Where there is doubt the answer is refused: that costs one call, and a wrong value costs trust.

@@ -9,6 +9,7 @@ import (
 	"github.com/rs/zerolog"
 
 	"spillway/pkg/broker"
+	"spillway/pkg/drift"
 	"spillway/pkg/fate"
 	"spillway/pkg/job"
 	"spillway/pkg/stage"
@@ -30,6 +31,7 @@ func Definition() stage.Definition {
 type Handler struct {
 	tasks   *task.Book
 	metrics *metrics
+	drift   *drift.Watch
 	log     zerolog.Logger
 	now     func() time.Time
 	publish func(job.Draft) // nil without a connection
@@ -44,6 +46,9 @@ func New(env *stage.Env) (*Handler, error) {
 		return nil, err
 	}
 	h := &Handler{tasks: env.Book(), metrics: m, log: env.Log, now: time.Now}
+	if h.drift, err = drift.NewWatch(env.Log.With().Str("stage", broker.Validator).Logger(), env.Metrics); err != nil {
+		return nil, err
+	}
 	if env.Conn != nil {
 		h.publish = func(d job.Draft) { stage.PublishDraft(env.Conn, d) }
 	}
@@ -68,6 +73,7 @@ func (h *Handler) Handle(ctx context.Context, j *job.Job) error {
 	}
 	v := Judge(t, j.Input, j.Answer)
 	h.record(j, &v)
+	h.weigh(j, t, &v)
 	h.retract(j, &v)
 	switch v.Outcome {
 	case Refusal:
@@ -86,6 +92,14 @@ func (h *Handler) Handle(ctx context.Context, j *job.Job) error {
 	accept(j, t, &v)
 	h.metrics.outputs.WithLabelValues(j.Task, j.Outcome.Recovery).Inc()
 	return nil
+}
+
+// weigh lets the share of answers that are none be watched. Only what the task's own model says at first counts: a
+// correction answers something else, and on the ladder another model speaks.
+func (h *Handler) weigh(j *job.Job, t *task.Task, v *Verdict) {
+	if j.Correction == nil && !j.Raised && j.Trouble == nil {
+		h.drift.Saw(t.Name, t.Version, drift.Invalid, !v.isOutput())
+	}
 }
 
 // retract takes back the drafts of an answer that is no output.

@@ -241,7 +241,7 @@ func TestVerdictsAndCorrectionsAreCounted(t *testing.T) {
 	}
 	want := map[string]float64{
 		"spillway_outputs_total extracted sample": 2, "spillway_outputs_total strict sample": 2, "spillway_corrections_total sample": 2, "spillway_verdicts_total sample extracted": 2,
-		"spillway_verdicts_total sample invalid": 2, "spillway_verdicts_total sample valid": 2,
+		"spillway_verdicts_total sample invalid": 2, "spillway_verdicts_total sample valid": 2, "spillway_drift_total invalid sample": 0,
 	}
 	if got := counted(t, registry); !maps.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/rs/zerolog"
+
+	"spillway/pkg/fakellm"
+	"spillway/pkg/schema"
+	"spillway/pkg/task"
+)
+
+// taskTryCmd makes real calls for a task, without a broker.
+type taskTryCmd struct {
+	natsFlags
+	schemasFlag
+	Name  string `arg:"" help:"Name of the task."`
+	Input string `arg:"" optional:"" help:"The input: JSON, @file, - for standard input, or the name of a case, whose expected output is then compared too."`
+
+	Model    string  `env:"-" help:"Call this model; default: the task's." placeholder:"NAME"`
+	Against  string  `env:"-" help:"Compare with another model, with the task in another folder of schemas, or in a version that the server of --nats has." placeholder:"MODEL|DIR|VERSION"`
+	Inputs   string  `env:"-" help:"Try every line of this file, an input in JSON each, and sum up; -: standard input." placeholder:"FILE"`
+	Parallel int     `help:"How many inputs of --inputs are tried at once." default:"4" placeholder:"N"`
+	MaxUSD   float64 `name:"max-usd" help:"Make no call that may make all of them dearer than this, by the prices of models.yaml." default:"1" placeholder:"USD"`
+	Simulate bool    `help:"Let the simulated provider answer, in the place of every model."`
+
+	simulator *fakellm.Server
+}
+
+// Run makes the calls and shows what came of them.
+func (c *taskTryCmd) Run(ctx context.Context, g *globals) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	set, err := loadTasks(c.Schemas, g.getenv)
+	if err != nil {
+		return err
+	}
+	t, err := namedTask(set, c.Name)
+	if err != nil {
+		return err
+	}
+	inputs, rejected, err := c.inputs(t)
+	if err != nil {
+		return err
+	}
+	if c.Simulate {
+		if c.simulator, err = fakellm.Start(fakellm.Options{Latency: simulatedLatency, Log: zerolog.Nop()}); err != nil {
+			return err
+		}
+		defer func() { _ = c.simulator.Close() }() // it ends with the command
+	}
+	sides, err := c.contenders(ctx, g, set, t)
+	defer func() {
+		for _, side := range sides {
+			side.close()
+		}
+	}()
+	if err != nil {
+		return err
+	}
+	r := newTries(g, c, sides, inputs, rejected)
+	r.announce()
+	if c.Inputs == "" {
+		return quiet(r.runOne(ctx))
+	}
+	return quiet(r.runMany(ctx))
+}
+
+func (c *taskTryCmd) check() error {
+	switch {
+	case c.Input == "" && c.Inputs == "":
+		return exit(exitUsage, "what is to be tried? give an input (JSON, @file, -, or the name of a case), or --inputs FILE")
+	case c.Input != "" && c.Inputs != "":
+		return exit(exitUsage, "give one input or --inputs, not both")
+	case c.Parallel < 1:
+		return exit(exitUsage, "--parallel is at least 1")
+	case !(c.MaxUSD >= 0): // NaN too
+		return exit(exitUsage, "--max-usd is not negative")
+	}
+	return nil
+}
+
+// tryRejected is a line of --inputs that no request may have.
+type tryRejected struct {
+	line int
+	err  error
+}
+
+// maxTries bounds the lines of --inputs: all are read before the first call, for the price is told beforehand.
+const maxTries = 100_000
+
+// inputs are what is to be tried: the argument, or the lines of a file.
+func (c *taskTryCmd) inputs(t *task.Task) (inputs []tryInput, rejected []tryRejected, err error) {
+	if c.Inputs == "" {
+		input, k, err := inputOf(t, c.Input)
+		if err == nil {
+			err = rejectionOf(t, input)
+		}
+		return []tryInput{{input: input, k: k}}, nil, err
+	}
+	var in io.ReadCloser = os.Stdin
+	if c.Inputs != "-" {
+		if in, err = os.Open(c.Inputs); err != nil {
+			return nil, nil, exit(exitUsage, "--inputs: %w", err)
+		}
+		defer in.Close()
+	}
+	for lines := newLineReader(in); ; {
+		text, line, err := lines.next()
+		switch {
+		case errors.Is(err, io.EOF) && len(inputs)+len(rejected) == 0:
+			return nil, nil, exit(exitUsage, "--inputs %s has no line", c.Inputs)
+		case errors.Is(err, io.EOF):
+			return inputs, rejected, nil
+		case len(inputs)+len(rejected) == maxTries:
+			return nil, nil, exit(exitUsage, "--inputs %s has more than %d lines", c.Inputs, maxTries)
+		case err != nil && !errors.Is(err, errLineTooLong):
+			return nil, nil, fmt.Errorf("read the inputs: %w", err)
+		}
+		if err == nil {
+			if _, err = schema.Decode(text); err == nil {
+				err = rejectionOf(t, text)
+			}
+		}
+		if err != nil {
+			rejected = append(rejected, tryRejected{line, err})
+			continue
+		}
+		inputs = append(inputs, tryInput{line: line, input: text})
+	}
+}
+
+// storedVersion gets a version from the server.
+func (c *taskTryCmd) storedVersion(_ context.Context, _ *globals, _ *task.Set, _ string) (*task.Task, error) {
+	return nil, exit(exitUsage, "versions are not read from a server yet: name a model or a folder")
+}
