@@ -9,6 +9,7 @@ import (
 
 	"github.com/rs/zerolog"
 
+	"spillway/pkg/bundle"
 	"spillway/pkg/fakellm"
 	"spillway/pkg/schema"
 	"spillway/pkg/task"
@@ -135,7 +136,17 @@ func (c *taskTryCmd) inputs(t *task.Task) (inputs []tryInput, rejected []tryReje
 	}
 }
 
-// storedVersion gets a version from the server.
-func (c *taskTryCmd) storedVersion(_ context.Context, _ *globals, _ *task.Set, _ string) (*task.Task, error) {
-	return nil, exit(exitUsage, "versions are not read from a server yet: name a model or a folder")
+// storedVersion gets a version from the server, with this process's own providers.
+func (c *taskTryCmd) storedVersion(ctx context.Context, g *globals, set *task.Set, name string) (t *task.Task, err error) {
+	err = c.versions(ctx, g, func(ctx context.Context, s *bundle.Store) error {
+		stored, err := s.Get(ctx, name, c.Against)
+		if errors.Is(err, task.ErrNoVersion) {
+			return exit(exitNotFound, "this version of %s is not stored; `spillway task ls --versions` lists those that are", name)
+		}
+		if err == nil {
+			t, err = stored.Load(set)
+		}
+		return err
+	})
+	return t, err
 }

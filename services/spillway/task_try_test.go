@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"spillway/pkg/bundle"
 	"spillway/pkg/fakellm"
 )
 
@@ -320,4 +321,33 @@ func TestWhatIsToBeTriedMustBeSaid(t *testing.T) {
 		spillway(t, append([]string{"task", "try"}, c.args...)...).with(exitUsage, c.says)
 	}
 	spillway(t, "task", "try", "nothing", "valid").with(exitNotFound, `there is no task "nothing"`)
+}
+
+func TestATaskIsTriedAgainstAStoredVersion(t *testing.T) {
+	provider := realProvider(t, fakellm.Options{})
+	r := serve(t)
+	mine, before := folder(t), folder(t)
+	write(t, filepath.Join(before, "tasks", "bare", "prompt.tmpl"), `{{define "user"}}As it was: {{.Input.text}}{{end}}`)
+	// The version's own entry of the model: another id than the folder's.
+	change(t, before, "models.yaml", smallID, "gpt-4o-mini-before")
+	set, err := loadTasks(before, noEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	was := set.Tasks["bare"]
+	if err := bundle.NewStore(r.conn).Put(t.Context(), bundle.Of(was)); err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"task", "try", "bare", `{"text": "hello"}`, "--schemas=" + mine, "--nats=" + r.url}
+	row := at(t, provider, append(args, "--against="+was.Version, "--json")...).with(exitOK).one()
+	if a := side(t, row, 1); a["version"] != was.Version || a["side"] != was.Version || a["answered_by"] != "gpt-4o-mini-before" || a["version"] == side(t, row, 0)["version"] {
+		t.Errorf("the stored version: %v", a)
+	}
+	if requests := provider.Requests("gpt-4o-mini-before"); len(requests) != 1 || !strings.Contains(requests[0].Body, "As it was: hello") {
+		t.Errorf("the requests: %+v", requests)
+	}
+	at(t, provider, append(args, "--against=00000000")...).with(exitNotFound, "this version of bare is not stored")
+	if n := provider.Counts().Calls; n != 2 {
+		t.Errorf("%d calls, want 2", n)
+	}
 }
