@@ -143,8 +143,8 @@ func TestASteadyShareOfBadAnswersIsNoDrift(t *testing.T) {
 	t.Parallel()
 	r, warned := driftRig(t)
 	r.first.SetFaults(fakellm.Fault{Kind: fakellm.KindRefusal, Rate: 0.3})
-	ended := r.endings(1500, "steady")
-	if share := float64(ended[job.Degraded]) / 1500; share < 0.25 || share > 0.35 {
+	ended := r.endings(800, "steady")
+	if share := float64(ended[job.Degraded]) / 800; share < 0.25 || share > 0.35 {
 		t.Fatalf("a share of %v is degraded", share)
 	}
 	if got := r.drifted(); got["invalid"] != 0 || got["degraded"] != 0 || len(warned.that("doubled")) != 0 {

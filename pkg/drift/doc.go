@@ -16,6 +16,7 @@
 //	armed ── doubled ──▶ alarmed ── the window is back near the usual share ──▶ armed, the answers since are forgotten
 //	                        └────── 2,000 answers later it is not ───────────▶ armed, with what came since as the usual
 //
-// Before 200 usual answers there is nothing to compare with. A share above a half can not double. Each process has its own
-// answers, and begins anew with each start; versions of a task are not told apart, for a new one may be what broke it.
+// Before 200 usual answers there is nothing to compare with. A share above a half can not double. An outage shows as well,
+// in what is degraded: the log beside it says which it is. Each process has its own answers, and begins anew with each
+// start; versions of a task are not told apart, for a new one may be what broke it.
 package drift
