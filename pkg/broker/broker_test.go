@@ -30,7 +30,7 @@ func TestTheStreamsAreMadeOnceAndMadeAgainWithoutHarm(t *testing.T) {
 	t.Parallel()
 	c := brokertest.Connect(t, brokertest.Server(t).URL())
 	missing, err := c.Check(t.Context(), topology())
-	if err != nil || len(missing) != 16 {
+	if err != nil || len(missing) != 18 {
 		t.Fatalf("missing %v, %v", missing, err)
 	}
 	brokertest.Ensure(t, c, topology())

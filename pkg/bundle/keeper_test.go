@@ -74,7 +74,7 @@ func follow(t *testing.T, url string, own *task.Set, simulate bool) *process {
 
 func (p *process) awaits(t *testing.T, what string, version string) {
 	t.Helper()
-	brokertest.Eventually(t, 20*time.Second, what, func() bool {
+	brokertest.Eventually(t, 10*time.Second, what, func() bool {
 		live := p.book.Live().Tasks["toy"]
 		return live == nil && version == "" || live != nil && live.Version == version
 	})

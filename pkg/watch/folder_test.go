@@ -2,10 +2,12 @@ package watch_test
 
 import (
 	"context"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -137,5 +139,34 @@ func TestAFolderThatLeadsBackIntoItselfComesToAnEnd(t *testing.T) {
 	write(t, filepath.Join(dir, "file"), "one")
 	if watch.State(os.DirFS(dir)) == before {
 		t.Error("a new file is not seen")
+	}
+}
+
+// growing is a folder whose only file grows with every look, so many times.
+type growing struct {
+	looks, until int
+}
+
+func (g *growing) Open(string) (fs.File, error) {
+	g.looks++
+	return fstest.MapFS{"file": {Data: make([]byte, min(g.looks, g.until))}}.Open(".")
+}
+
+func (g *growing) Stat(name string) (fs.FileInfo, error) {
+	return fstest.MapFS{"file": {Data: make([]byte, min(g.looks, g.until))}}.Stat(name)
+}
+
+func TestASaveIsToldWhenItIsWrittenToItsEnd(t *testing.T) {
+	t.Parallel()
+	g := &growing{until: 7}
+	ctx, cancel := context.WithCancel(t.Context())
+	var told []int
+	watch.Folder(ctx, g, time.Millisecond, func(string) bool {
+		told = append(told, g.looks)
+		cancel()
+		return true
+	})
+	if len(told) != 1 || told[0] != g.until+1 {
+		t.Errorf("told after %v looks, it grew for %d", told, g.until)
 	}
 }

@@ -61,6 +61,8 @@ func (e filesEvent) sentence() string {
 			e.Task, e.Version, live, e.Record.Since.Local().Format(time.DateTime), e.Record.By, e.Task, e.Version)
 	case filesOut:
 		return e.Task + ": taken out, it is in no file any more"
+	case filesGone:
+		return fmt.Sprintf("%s: in no file any more, it stays live; `spillway task rm %s` takes it out", e.Task, e.Task)
 	case filesMended:
 		return "the task files are again as this process works with them"
 	}

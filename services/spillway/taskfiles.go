@@ -45,6 +45,7 @@ const (
 	filesLive    = "live"    // a version of the files is live
 	filesLeft    = "left"    // another version stays live
 	filesOut     = "out"     // a task was taken out
+	filesGone    = "gone"    // a task is in no file any more and stays live
 	filesFaulty  = "faulty"  // the files have faults, nothing was changed
 	filesRefused = "refused" // this process can not work with them, nothing was changed
 	filesMended  = "mended"  // they have no faults any more
@@ -272,6 +273,12 @@ func (f *taskFiles) take(ctx context.Context, before, set *task.Set) {
 	}
 	if f.ownServer {
 		f.takeOut(ctx, set)
+		return
+	}
+	for _, name := range slices.Sorted(maps.Keys(before.Tasks)) {
+		if set.Tasks[name] == nil {
+			f.tell(filesEvent{Event: filesGone, Task: name})
+		}
 	}
 }
 
@@ -286,6 +293,8 @@ func (f *taskFiles) note(e filesEvent) {
 			Msg("another version of the task than that of the files is live: `spillway task push` makes this one live")
 	case filesOut:
 		log.Info().Msg("the task is in no file any more and is taken out")
+	case filesGone:
+		log.Warn().Msg("the task is in no file any more and stays live: `spillway task rm` takes it out")
 	case filesMended:
 		f.p.env.Log.Info().Msg("the task files are again as this process works with them")
 	default:

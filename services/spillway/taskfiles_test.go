@@ -434,4 +434,12 @@ func TestAnotherProcessFollowsASaveOfThisOne(t *testing.T) {
 	for range 6 {
 		l.isAnswered(l.publish("toy")(), two)
 	}
+	// What others may have still is not taken out by a folder that is gone here.
+	if err := os.RemoveAll(filepath.Join(other.dir, "tasks", "other")); err != nil {
+		t.Fatal(err)
+	}
+	other.awaits(filesGone, "other")
+	if other.process.env.Versions.Live().Tasks["other"] == nil {
+		t.Error("the task is not live any more")
+	}
 }
