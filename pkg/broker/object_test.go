@@ -3,10 +3,14 @@ package broker_test
 import (
 	"bytes"
 	"crypto/rand"
+	"encoding/json"
 	"errors"
 	"slices"
 	"sync"
 	"testing"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"spillway/pkg/broker"
 	"spillway/pkg/broker/brokertest"
@@ -164,5 +168,48 @@ func TestAFullBucketOfObjectsSaysSo(t *testing.T) {
 	}
 	if !errors.Is(err, broker.ErrFull) {
 		t.Errorf("%v", err)
+	}
+}
+
+// Who removes an object marks it first and then takes its chunks away; another one may put it again in between.
+func TestAnObjectThatIsPutAgainWhileItIsRemovedStays(t *testing.T) {
+	t.Parallel()
+	c := brokertest.Connect(t, brokertest.Server(t).URL())
+	brokertest.Ensure(t, c, topology())
+	want := content(t, 200_000)
+	put := func() {
+		t.Helper()
+		if err := c.PutObject(t.Context(), broker.TasksBucket, "toy/a", want); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put()
+	theirs, err := c.JS.ObjectStore(t.Context(), broker.TasksBucket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := theirs.GetInfo(t.Context(), "toy/a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	chunks := "$O.llm_tasks.C." + info.NUID
+	info.Deleted, info.Size, info.Chunks, info.Digest = true, 0, 0, ""
+	marked, err := json.Marshal(info)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.JS.PublishMsg(t.Context(), &nats.Msg{Subject: "$O.llm_tasks.M.dG95L2E=", Data: marked, Header: nats.Header{"Nats-Rollup": {"sub"}}}); err != nil {
+		t.Fatal(err)
+	}
+	put()
+	s, err := c.JS.Stream(t.Context(), "OBJ_llm_tasks")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Purge(t.Context(), jetstream.WithPurgeSubject(chunks)); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := c.Object(t.Context(), broker.TasksBucket, "toy/a", 1<<20); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%d bytes, %v", len(got), err)
 	}
 }

@@ -26,7 +26,8 @@ type Push struct {
 const (
 	// sameSave is how long ago a version became live that another process has just pushed.
 	sameSave = time.Minute
-	// lateSave is the same for the version that took the place of the very one that this push replaces.
+	// lateSave is the same for the version that took the place of the very one that this push replaces, and for one that was
+	// rolled back since.
 	lateSave = 5 * time.Minute
 )
 
@@ -73,9 +74,9 @@ func (p Push) leaves(r *Record, now time.Time) bool {
 	case p.OnlyNew:
 		return true
 	case p.How == HowSave && known.By != p.By:
-		replaced := r.Known(p.Replaces)
-		isLate := replaced != nil && replaced.Until.Equal(known.Since) && now.Sub(known.Since) < lateSave
-		return isLate || now.Sub(known.Since) < sameSave
+		replaced, ago := r.Known(p.Replaces), now.Sub(known.Since)
+		isThisSave := known.Left == LeftByRollback || replaced != nil && replaced.Until.Equal(known.Since)
+		return isThisSave && ago < lateSave || ago < sameSave
 	}
 	return false
 }
