@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -50,4 +51,13 @@ func TestUpShowsWhatBecomesOfItsFiles(t *testing.T) {
 	leave(c).without("bare: ")
 	c = up()
 	leave(c).with(exitOK, "bare: the files here are version ", " by ann; `spillway task push bare` makes ")
+	if err := os.RemoveAll(filepath.Dir(prompt)); err != nil {
+		t.Fatal(err)
+	}
+	for _, says := range []bool{true, false} { // it is out at the second start
+		out := leave(up()).out
+		if strings.Contains(out, "bare: taken out") != says || !strings.Contains(out, "tasks    analyze, onboarding, summarize\n") {
+			t.Errorf("that a task is taken out is to be said: %t\n%s", says, out)
+		}
+	}
 }
