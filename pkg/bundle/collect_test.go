@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -184,6 +185,37 @@ func TestAVersionThatIsMadeLiveAgainAfterItsRecordForgotItStays(t *testing.T) {
 	}
 	if got := h.stored(); !slices.Contains(got, 1) {
 		t.Errorf("%v are stored", got)
+	}
+}
+
+func TestAVersionThatIsPushedWhileItIsCollectedIsThereInTheEnd(t *testing.T) {
+	t.Parallel()
+	h := newHistory(t, "one", "two", "three", "four", "five")
+	c, now := bundle.NewCollector(h.store), time.Now().Add(26*time.Hour)
+	push := func(word string) {
+		if _, live, err := h.store.Push(t.Context(), bundle.Push{Bundle: bundleOf(toy(t, word)), By: "test", How: bundle.HowPush}); err != nil || !live {
+			t.Errorf("push %s: live %v, %v", word, live, err)
+		}
+	}
+	for round := range 20 {
+		for _, after := range []time.Duration{0, time.Minute} { // the record forgets it, then it is seen to be forgotten
+			if _, err := c.Collect(t.Context(), now.Add(after)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var pushing sync.WaitGroup
+		pushing.Go(func() { push("one") })
+		if _, err := c.Collect(t.Context(), now.Add(2*time.Hour)); err != nil {
+			t.Error(err)
+		}
+		pushing.Wait()
+		if got := h.stored(); !slices.Contains(got, 1) {
+			t.Fatalf("round %d: what is live is not stored, %v are", round, got)
+		}
+		for _, word := range []string{"two", "three", "four", "five"} {
+			push(word)
+		}
+		now = now.Add(3 * time.Hour)
 	}
 }
 

@@ -51,7 +51,10 @@ func (s *Store) Push(ctx context.Context, p Push) (rec *Record, live bool, err e
 	if err != nil {
 		return nil, false, err
 	}
-	return rec, rec.Live == version, nil
+	if rec.Live == version {
+		err = s.Put(ctx, p.Bundle) // it may have been collected before the record named it
+	}
+	return rec, rec.Live == version, err
 }
 
 // isReal reports whether the live version calls models: a process that only simulates does not take its place.

@@ -15,7 +15,7 @@ import (
 )
 
 // versionsTimeout bounds one look or one change.
-const versionsTimeout = 30 * time.Second
+const versionsTimeout = 15 * time.Second
 
 // errNoServer says that nothing answers where a server was looked for.
 var errNoServer = errors.New("no server answers")
