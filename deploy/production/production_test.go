@@ -155,7 +155,7 @@ func (c *cluster) keepsTheClientOut(t *testing.T) {
 	for _, tries := range []map[string]bool{published, subscribed} {
 		for _, subject := range slices.Sorted(maps.Keys(tries)) {
 			if isRefused(subject) == tries[subject] {
-				t.Errorf("%s: refused %t", subject, !tries[subject])
+				t.Errorf("%s: refused %t", subject, isRefused(subject))
 			}
 		}
 	}

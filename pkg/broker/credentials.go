@@ -54,15 +54,10 @@ type secret struct {
 
 func newIdentity(o ConnectOptions) (*identity, error) {
 	id := &identity{Credentials: o.As, url: o.URL, log: o.Log}
-	if err := errors.Join(id.check(), id.checkTLS()); err != nil {
-		return nil, err
-	}
-	if err := id.takeUser(); err != nil {
-		return nil, err
-	}
+	faults := errors.Join(id.check(), id.takeUser(), id.checkTLS())
 	var err error
-	if id.secret, err = id.read(); err != nil {
-		return nil, err
+	if id.secret, err = id.read(); err != nil || faults != nil {
+		return nil, errors.Join(faults, err)
 	}
 	for _, file := range []string{o.As.Creds, o.As.Nkey, o.As.PasswordFile, o.As.Key} {
 		id.warnOfReaders(file)
