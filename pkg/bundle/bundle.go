@@ -55,11 +55,12 @@ func Of(t *task.Task) *Bundle {
 	return b
 }
 
-// Load makes the task of the bundle, with the providers of a set. What is not the version that it says is refused.
+// Load makes the task of the bundle, with the providers of a set. What is not the version that it says is
+// refused, with task.ErrUnfit.
 func (b *Bundle) Load(set *task.Set) (*task.Task, error) {
 	t, err := set.Restore(task.Stored{Name: b.Task, Version: b.Version, Simulated: b.Simulated, Files: b.Files, Models: b.Models})
 	if err != nil {
-		return nil, fmt.Errorf("version %s of task %s does not load here: %w", b.Version, b.Task, err)
+		return nil, fmt.Errorf("version %s of task %s %w: %w", b.Version, b.Task, task.ErrUnfit, err)
 	}
 	return t, nil
 }
@@ -105,7 +106,7 @@ func decode(name, version string, data []byte) (*Bundle, error) {
 		err = fmt.Errorf("it says that it is version %q of task %q", b.Version, b.Task)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the bundle %s is refused: %w", objectName(name, version), err)
+		return nil, fmt.Errorf("version %s of task %s %w, the bundle is refused: %w", version, name, task.ErrUnfit, err)
 	}
 	return b, nil
 }

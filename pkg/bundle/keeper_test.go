@@ -2,6 +2,7 @@ package bundle_test
 
 import (
 	"context"
+	"errors"
 	"net/url"
 	"strconv"
 	"strings"
@@ -199,6 +200,9 @@ func TestALiveVersionThatDoesNotLoadLeavesTheOneBeforeAndSaysWhy(t *testing.T) {
 	p.awaits(t, "the version before stays", one)
 	if n := gaugeOf(t, p.registry); n != 1 {
 		t.Errorf("the metric says %v", n)
+	}
+	if _, err := p.book.Version(t.Context(), "toy", spoiled.Version); !errors.Is(err, task.ErrUnfit) {
+		t.Errorf("jobs that name it are not told that it is unfit: %v", err)
 	}
 	two := push(t, store, toy(t, "three"))
 	p.awaits(t, "the next one is live", two)

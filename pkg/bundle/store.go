@@ -27,8 +27,14 @@ func (s *Store) Put(ctx context.Context, b *Bundle) error {
 	if err != nil {
 		return err
 	}
-	if known, err := s.Get(ctx, b.Task, b.Version); err == nil && known.isSame(b) {
+	known, err := s.Get(ctx, b.Task, b.Version)
+	if err == nil && known.isSame(b) {
 		return nil
+	}
+	if errors.Is(err, broker.ErrUnreadable) { // what is known of it says that all is there
+		if err := s.Forget(ctx, b.Task, b.Version); err != nil {
+			return fmt.Errorf("remove what is left of version %s of task %s: %w", b.Version, b.Task, err)
+		}
 	}
 	if err := s.conn.PutObject(ctx, broker.TasksBucket, b.name(), data); err != nil {
 		if errors.Is(err, broker.ErrFull) {
@@ -39,11 +45,14 @@ func (s *Store) Put(ctx context.Context, b *Bundle) error {
 	return nil
 }
 
-// Get reads a bundle. task.ErrNoVersion: it is not stored.
+// Get reads a bundle. task.ErrNoVersion: it is not stored; task.ErrUnfit: what is stored is none.
 func (s *Store) Get(ctx context.Context, name, version string) (*Bundle, error) {
 	data, err := s.conn.Object(ctx, broker.TasksBucket, objectName(name, version), maxBytes)
 	if errors.Is(err, broker.ErrNotFound) {
 		return nil, fmt.Errorf("version %s of task %s: %w", version, name, task.ErrNoVersion)
+	}
+	if errors.Is(err, broker.ErrUnreadable) {
+		return nil, fmt.Errorf("version %s of task %s %w: %w", version, name, task.ErrUnfit, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read version %s of task %s: %w", version, name, err)

@@ -271,3 +271,28 @@ func TestATaskIsPausedResumedAndTakenOut(t *testing.T) {
 		t.Errorf("back from nothing: %q, %v", r.words[now], err)
 	}
 }
+
+func TestABundleOfWhichAPartIsLostIsUnfitUntilItIsStoredAnew(t *testing.T) {
+	t.Parallel()
+	conn, store := setup(t)
+	b := bundleOf(load(t, folder("one", 1, map[string]string{"tasks/toy/notes/long.txt": strings.Repeat("long ", 60_000)})))
+	if err := store.Put(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	s, err := conn.JS.Stream(t.Context(), "OBJ_llm_tasks")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.DeleteMsg(t.Context(), 2); err != nil { // the second chunk
+		t.Fatal(err)
+	}
+	if _, err := store.Get(t.Context(), "toy", b.Version); !errors.Is(err, task.ErrUnfit) {
+		t.Errorf("a part of it is lost: %v", err)
+	}
+	if err := store.Put(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := store.Get(t.Context(), "toy", b.Version); err != nil || len(got.Files) != len(b.Files) {
+		t.Errorf("stored anew: %v", err)
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"spillway/pkg/broker/brokertest"
+	"spillway/pkg/fate"
 	"spillway/pkg/job"
 	"spillway/pkg/task"
 )
@@ -189,5 +190,39 @@ func BenchmarkBookFor(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// Another Spillway may be rolled out, whose processes take a version that this one can not.
+func TestAJobWhoseVersionDoesNotLoadHereIsLeftToOthersAndThenHandledUnderTheLiveOne(t *testing.T) {
+	t.Parallel()
+	b, fetched := task.NewBook(setOf("two")), 0
+	b.SetFetch(func(context.Context, string, string) (*task.Task, error) {
+		fetched++
+		return nil, fmt.Errorf("version one %w: unknown key", task.ErrUnfit)
+	})
+	j, waited := naming("one"), time.Duration(0)
+	got, err := b.For(t.Context(), j)
+	for ; err != nil; got, err = b.For(t.Context(), j) {
+		f := fate.Of(err)
+		if f.Fate != fate.Retry || !f.Waits() || waited > 30*time.Second {
+			t.Fatalf("after %s: %v", waited, err)
+		}
+		waited += f.After
+		j.History = []job.Event{{Kind: job.KindHop, Stage: "validator", Fate: f.Fate.String(), Detail: f.Message, N: int(waited / f.After)}}
+	}
+	if got == nil || got.Version != "two" || waited < 5*time.Second || waited > 10*time.Second {
+		t.Errorf("%+v after %s", got, waited)
+	}
+	if fetched > 3 {
+		t.Errorf("fetched %d times", fetched)
+	}
+	got.Sign(j, "validator")
+	j.History = append(j.History, job.Event{Kind: job.KindHop, Stage: "validator"})
+	if got, err = b.For(t.Context(), j); err != nil || got.Version != "two" {
+		t.Errorf("the next stage waits again: %v", err)
+	}
+	if _, err := b.Version(t.Context(), "toy", "one"); !errors.Is(err, task.ErrUnfit) {
+		t.Errorf("exactly that version: %v", err)
 	}
 }

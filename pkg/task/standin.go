@@ -37,7 +37,7 @@ func (t *Task) Sign(j *job.Job, stage string) {
 	j.Mixed = true
 	e := job.Event{
 		Kind: job.KindVersion, Stage: stage, At: time.Now().UTC(),
-		Detail: fmt.Sprintf("version %s of the task is stored no more, version %s is at work", job.Cut(j.TaskVersion, 64), t.Version),
+		Detail: fmt.Sprintf("version %s of the task is stored no more or does not load here, version %s is at work", job.Cut(j.TaskVersion, 64), t.Version),
 	}
 	told := func(was job.Event) bool { return was.Kind == e.Kind && was.Stage == e.Stage && was.Detail == e.Detail }
 	if j.TaskVersion != "" && !slices.ContainsFunc(j.History, told) {

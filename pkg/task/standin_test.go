@@ -48,7 +48,7 @@ func TestAnotherVersionThanTheJobsIsToldOnceAStage(t *testing.T) {
 	}
 	for i, stage := range []string{"inference", "validator"} {
 		e := foreign.History[i]
-		if e.Stage != stage || e.Kind != "version" || e.Detail != "version one of the task is stored no more, version two is at work" {
+		if e.Stage != stage || e.Kind != "version" || e.Detail != "version one of the task is stored no more or does not load here, version two is at work" {
 			t.Errorf("%+v", e)
 		}
 	}

@@ -165,8 +165,11 @@ func (f *fallback) stored(ctx context.Context, name, version string) (*task.Task
 		return nil, no
 	}
 	t, err := f.tasks.Version(ctx, name, version)
-	if errors.Is(err, task.ErrNoVersion) {
+	switch {
+	case errors.Is(err, task.ErrNoVersion):
 		return nil, no
+	case errors.Is(err, task.ErrUnfit):
+		return nil, &refusal{fate.InvalidRequest, job.Cut(err.Error(), job.MaxDetail)}
 	}
 	return t, err
 }
