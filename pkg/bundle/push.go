@@ -76,12 +76,19 @@ func (p Push) leaves(r *Record, now time.Time) bool {
 		return known.Left == LeftByRollback
 	case p.OnlyNew:
 		return true
-	case p.How == HowSave && known.By != p.By:
+	case p.How == HowSave && known.By != p.By && !p.isNext(r):
 		replaced, ago := r.Known(p.Replaces), now.Sub(known.Since)
 		isThisSave := known.Left == LeftByRollback || replaced != nil && replaced.Until.Equal(known.Since)
 		return isThisSave && ago < lateSave || ago < sameSave
 	}
 	return false
+}
+
+// isNext reports whether what is live is the save that this process made before this one: then this one is no late one,
+// though another process may have made it, before that came to its end.
+func (p Push) isNext(r *Record) bool {
+	live, known := r.Known(r.Live), r.Known(p.Bundle.Version)
+	return live != nil && live.Version == p.Replaces && live.By == p.By && live.How == HowSave && known.Left != LeftByRollback
 }
 
 // Rollback makes an earlier version live again: the named one, or with to "" the one before the live one that no rollback

@@ -296,3 +296,25 @@ func TestABundleOfWhichAPartIsLostIsUnfitUntilItIsStoredAnew(t *testing.T) {
 		t.Errorf("stored anew: %v", err)
 	}
 }
+
+// Whoever was held up saves what others have left behind, and then sees what they have.
+func TestASaveAfterALateOneIsLive(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.start("one", "a")
+	r.save("three", "one", "a")
+	if live, _ := r.save("two", "one", "b"); !live {
+		t.Error("a version that was never live is not, after a save")
+	}
+	if live, now := r.save("three", "two", "b"); !live {
+		t.Errorf("the files are those of three, and %s is live", now)
+	}
+	// A rollback of it counts all the same.
+	r.save("four", "three", "b")
+	if _, _, err := r.store.Rollback(t.Context(), "toy", "", "ann"); err != nil {
+		t.Fatal(err)
+	}
+	if live, now := r.save("four", "three", "a"); live || now != "three" {
+		t.Errorf("after a rollback %s is live", now)
+	}
+}
