@@ -84,7 +84,11 @@ func NewRunner(defs []Definition, name string, env *Env, grace time.Duration) (*
 
 // Run pulls and handles until ctx ends, then drains: it finishes what fits the grace and hands the rest
 // back. It returns nil after a drain, or what made the stage stop by itself.
-func (r *Runner) Run(ctx context.Context) error {
+func (r *Runner) Run(ctx context.Context) error { return r.RunWithin(ctx, ctx) }
+
+// RunWithin is Run for a stage that another one may take the place of, in a process that goes on: it drains when ctx
+// ends, and the grace begins when life does.
+func (r *Runner) RunWithin(ctx, life context.Context) error {
 	stop, wait, failed := r.background(ctx)
 	defer wait()
 	defer stop()
@@ -106,11 +110,14 @@ func (r *Runner) Run(ctx context.Context) error {
 		r.log.Debug().Err(err).Msg("stage is told to leave while it starts")
 	}
 	r.log.Debug().Msg("stage is pulling")
+	life, end := context.WithCancel(life)
+	defer end()
 	select {
 	case <-ctx.Done():
 	case err = <-failed:
+		end()
 	}
-	r.drain()
+	r.drain(life)
 	return err
 }
 
@@ -147,8 +154,8 @@ func (r *Runner) keepLeases(ctx context.Context) {
 	}
 }
 
-// drain stops pulling, waits for the handlers, and after the grace asks them to give up.
-func (r *Runner) drain() {
+// drain stops pulling, waits for the handlers, and when life is over for as long as the grace asks them to give up.
+func (r *Runner) drain(life context.Context) {
 	for _, p := range r.pullers {
 		p.stop()
 	}
@@ -161,6 +168,10 @@ func (r *Runner) drain() {
 		r.inFlight.Wait()
 		close(done)
 	}()
+	select {
+	case <-done:
+	case <-life.Done():
+	}
 	grace := time.NewTimer(r.grace)
 	defer grace.Stop()
 	select {

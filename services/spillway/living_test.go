@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -85,11 +86,17 @@ func (g *gated) holds(n int) bool {
 // live starts one on its own server; tune may change the folder before.
 func live(t *testing.T) *living {
 	t.Helper()
+	return liveWith(t, 0)
+}
+
+// liveWith has another grace than usual.
+func liveWith(t *testing.T, grace time.Duration) *living {
+	t.Helper()
 	l := &living{rig: serve(t), t: t, dir: t.TempDir(), here: startGated(t), there: startGated(t), env: map[string]string{}}
 	l.save("models.yaml", l.models("here", "small", 0))
 	l.task("toy", "one")
 	l.task("other", "one")
-	l.start(l.rig, roleFlags{ownServer: true})
+	l.start(l.rig, roleFlags{ownServer: true, Grace: grace})
 	return l
 }
 
@@ -99,7 +106,7 @@ func (l *living) start(r *rig, f roleFlags) {
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	f.Schemas, f.Grace, f.AdmitInteractive, f.AdmitBatch, f.tell = l.dir, 20*time.Second, 1000, 1000, l.told
+	f.Schemas, f.Grace, f.AdmitInteractive, f.AdmitBatch, f.tell = l.dir, cmp.Or(f.Grace, 20*time.Second), 1000, 1000, l.told
 	p, err := newProcess(brokertest.Connect(l.t, r.url), tasks, f, l.getenv, zerolog.Nop())
 	if err != nil {
 		l.t.Fatal(err)

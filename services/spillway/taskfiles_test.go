@@ -134,6 +134,27 @@ func TestChangedModelsAreTakenWhileCallsAreUnderWay(t *testing.T) {
 	brokertest.Eventually(t, 30*time.Second, "the one before has left", func() bool { return len(l.process.replacedNow()) == 0 })
 }
 
+// A call that is cut is made, and paid for, again.
+func TestChangedModelsCutNoCallHoweverShortTheGrace(t *testing.T) {
+	t.Parallel()
+	l := liveWith(t, time.Millisecond)
+	one := l.version("toy")
+	l.here.shut()
+	early := l.publish("toy")
+	brokertest.Eventually(t, 20*time.Second, "the call is under way", func() bool { return l.here.holds(1) })
+	l.taskOn("toy", "one", "tiny")
+	l.taskOn("other", "one", "tiny")
+	l.save("models.yaml", l.models("there", "tiny", 0))
+	l.awaits(filesLive, "toy")
+	l.isAnswered(l.publish("toy")(), l.version("toy"))
+	l.here.open()
+	r := early()
+	l.isAnswered(r, one)
+	if calls := l.here.Counts().Calls + l.there.Counts().Calls; r.Usage.Calls != 1 || calls != 2 {
+		t.Errorf("%d calls of the job, %d of both", r.Usage.Calls, calls)
+	}
+}
+
 func (p *process) replacedNow() []*working {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -19,8 +19,9 @@ type working struct {
 	runner *stage.Runner
 	// madeOf is what its handler was made of.
 	madeOf string
-	leave  context.CancelFunc
-	done   chan struct{} // closed when it has left
+	// leave lets it finish what it holds, hurry for no longer than the grace.
+	leave, hurry context.CancelFunc
+	done         chan struct{} // closed when it has left
 }
 
 const (
@@ -45,7 +46,7 @@ func (p *process) prepare(names []string) error {
 
 func (p *process) newWorking(name string, env *stage.Env) (*working, error) {
 	defs := services.Pipeline()
-	w := &working{leave: func() {}, done: make(chan struct{})}
+	w := &working{leave: func() {}, hurry: func() {}, done: make(chan struct{})}
 	for _, d := range defs {
 		if d.Name == name {
 			w.def = d
@@ -77,12 +78,14 @@ func (p *process) start(ctx context.Context, group *errgroup.Group) {
 
 // launch needs p.mu.
 func (p *process) launch(ctx context.Context, group *errgroup.Group, w *working) {
-	own, leave := context.WithCancel(ctx)
-	w.leave = leave
+	life, hurry := context.WithCancel(ctx)
+	own, leave := context.WithCancel(life)
+	w.leave, w.hurry = leave, hurry
 	group.Go(func() error {
 		defer close(w.done)
+		defer hurry()
 		defer leave()
-		return w.runner.Run(own)
+		return w.runner.RunWithin(own, life)
 	})
 }
 
@@ -123,11 +126,15 @@ func (p *process) renew(ctx context.Context, group *errgroup.Group) error {
 	}
 }
 
-// renewOne lets another stage take the place of the i-th one, which finishes what it holds.
+// renewOne lets another stage take the place of the i-th one, which finishes what it holds: to cut a call that is paid for
+// saves nothing in a process that goes on. Only where that keeps a change waiting, it has no longer than the grace.
 func (p *process) renewOne(ctx context.Context, group *errgroup.Group, i int) error {
 	old := p.at[i]
 	if !p.isOld(old) {
 		return nil
+	}
+	if len(p.places) == cap(p.places) {
+		p.hurry()
 	}
 	select {
 	case p.places <- struct{}{}:
@@ -174,6 +181,15 @@ func (p *process) renewed(old *working) (*working, error) {
 		return nil, fmt.Errorf("begin %s anew: %w", old.def.Name, err)
 	}
 	return next, nil
+}
+
+// hurry lets the stage that has finished for the longest do so no longer than the grace.
+func (p *process) hurry() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.replaced) > 0 {
+		p.replaced[0].hurry()
+	}
 }
 
 // forget a stage that has left.
