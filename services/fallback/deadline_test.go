@@ -117,6 +117,20 @@ func TestTheCannedAnswerOfAnotherVersionIsTheOneForEverything(t *testing.T) {
 	}
 }
 
+func TestARunThatIsOverdueIsAnsweredUnderItsOwnVersion(t *testing.T) {
+	t.Parallel()
+	f := setup(t).handler.(*fallback)
+	own := f.tasks.Live().Tasks["toy"]
+	own.Ladder, own.Canned = []task.Rung{{Kind: task.RungCanned}}, []task.Canned{{Output: []byte(`"sad"`)}, {Output: []byte(`"any"`)}}
+	next := &task.Task{Name: "toy", Version: "22222222", Ladder: own.Ladder, Canned: []task.Canned{{Output: []byte(`"glad"`)}}}
+	f.tasks.SetLive(&task.Set{Tasks: map[string]*task.Task{"toy": next}}, nil)
+	m := marker("a", 1)
+	m.TaskVersion, m.Canned = own.Version, 1
+	if j := f.overdue(t.Context(), m); string(j.Outcome.Output) != `"sad"` || j.TaskVersion != own.Version || j.Mixed {
+		t.Errorf("%s under %s", j.Outcome.Output, j.TaskVersion)
+	}
+}
+
 // counted is the sum of a counter.
 func counted(t *testing.T, c prometheus.Collector) (sum float64) {
 	t.Helper()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -152,6 +153,32 @@ func TestChangedModelsCutNoCallHoweverShortTheGrace(t *testing.T) {
 	l.isAnswered(r, one)
 	if calls := l.here.Counts().Calls + l.there.Counts().Calls; r.Usage.Calls != 1 || calls != 2 {
 		t.Errorf("%d calls of the job, %d of both", r.Usage.Calls, calls)
+	}
+}
+
+func TestAChangeThatWaitsForAPlaceIsHeldUpNoLongerThanTheGrace(t *testing.T) {
+	t.Parallel()
+	l := liveWith(t, time.Millisecond)
+	l.here.shut()
+	var early []func() *job.Result
+	for i := range maxReplaced + 1 {
+		early = append(early, l.publish("toy"))
+		brokertest.Eventually(t, 20*time.Second, "the call is under way", func() bool { return l.here.holds(len(early)) })
+		l.save("models.yaml", l.models("here", "small", 10+i))
+		l.awaits(filesLive, "toy")
+		if i < maxReplaced {
+			brokertest.Eventually(t, 20*time.Second, "the stage is replaced", func() bool { return len(l.process.replacedNow()) == i+1 })
+		}
+	}
+	last := fmt.Sprintf(`"Concurrency":%d`, 10+maxReplaced)
+	brokertest.Eventually(t, 20*time.Second, "the last save counts while calls are under way", func() bool {
+		return slices.ContainsFunc(l.process.working(), func(w *working) bool { return strings.Contains(w.madeOf, last) })
+	})
+	l.here.open()
+	for i, wait := range early {
+		if r := wait(); r.Status != job.Succeeded {
+			t.Errorf("job %d: %s, %+v", i, r.Status, r.Error)
+		}
 	}
 }
 
