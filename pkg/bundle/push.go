@@ -15,6 +15,9 @@ type Push struct {
 	Bundle *Bundle
 	// Replaces is the version that whoever pushes had before; "": none.
 	Replaces string
+	// Seen is when a save was seen: one that could not be stored for a while takes nothing back that became live since.
+	// Zero: now.
+	Seen time.Time
 	// By says who pushes, How why: HowStart, HowSave or HowPush.
 	By, How string
 	// OnlyNew leaves a version as it is that was live before; Own makes it live all the same, unless a rollback left it.
@@ -70,6 +73,8 @@ func (s *Store) isReal(ctx context.Context, r *Record) bool {
 func (p Push) leaves(r *Record, now time.Time) bool {
 	known := r.Known(p.Bundle.Version)
 	switch {
+	case !p.Seen.IsZero() && r.Since.After(p.Seen) && r.Live != p.Replaces:
+		return true
 	case known == nil:
 		return p.OnlyNew && !p.Own && slices.Contains(r.Past, p.Bundle.Version)
 	case p.Own:

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"spillway/pkg/bundle"
 	"spillway/pkg/task"
@@ -316,5 +317,28 @@ func TestASaveAfterALateOneIsLive(t *testing.T) {
 	}
 	if live, now := r.save("four", "three", "a"); live || now != "three" {
 		t.Errorf("after a rollback %s is live", now)
+	}
+}
+
+func TestASaveThatCouldNotBeStoredForAWhileTakesNothingBack(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	r.start("one", "a")
+	before := time.Now()
+	seen := func(at time.Time) func(*bundle.Push) {
+		return func(p *bundle.Push) { p.Seen, p.Replaces = at, r.version("one") }
+	}
+	r.push("two", "ann", bundle.HowPush, nil)
+	if live, now := r.push("three", "a", bundle.HowSave, seen(before)); live || now != "two" {
+		t.Errorf("%s is live, which was saved before two was pushed", now)
+	}
+	if live, now := r.push("three", "a", bundle.HowSave, seen(time.Now())); !live {
+		t.Errorf("%s is live, and three was saved after it", now)
+	}
+	if _, _, err := r.store.Rollback(t.Context(), "toy", "", "ann"); err != nil {
+		t.Fatal(err)
+	}
+	if live, now := r.push("four", "a", bundle.HowSave, func(p *bundle.Push) { p.Seen, p.Replaces = before, r.version("two") }); !live {
+		t.Errorf("%s is live, and four replaces what is", now)
 	}
 }

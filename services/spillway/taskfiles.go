@@ -246,8 +246,9 @@ func (f *taskFiles) take(ctx context.Context, before, set *task.Set) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var changed []bundle.Push
+	now := time.Now()
 	for _, name := range slices.Sorted(maps.Keys(set.Tasks)) {
-		p := bundle.Push{Bundle: bundle.Of(set.Tasks[name]), By: f.by, How: bundle.HowSave}
+		p := bundle.Push{Bundle: bundle.Of(set.Tasks[name]), Seen: now, By: f.by, How: bundle.HowSave}
 		if was := before.Tasks[name]; was != nil {
 			p.Replaces = was.Version
 		}
