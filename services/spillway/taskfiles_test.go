@@ -135,6 +135,33 @@ func TestChangedModelsAreTakenWhileCallsAreUnderWay(t *testing.T) {
 	brokertest.Eventually(t, 30*time.Second, "the one before has left", func() bool { return len(l.process.replacedNow()) == 0 })
 }
 
+func TestASaveThatCouldNotBeStoredIsStoredOnceItCanBe(t *testing.T) {
+	t.Parallel()
+	l := live(t)
+	one := l.version("toy")
+	s, err := l.conn.JS.Stream(t.Context(), "OBJ_llm_tasks")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.conn.JS.DeleteStream(t.Context(), "OBJ_llm_tasks"); err != nil {
+		t.Fatal(err)
+	}
+	l.task("toy", "two")
+	brokertest.Eventually(t, time.Minute, "the save is owed", func() bool {
+		l.process.files.mu.Lock()
+		defer l.process.files.mu.Unlock()
+		return len(l.process.files.owed) == 1
+	})
+	l.isAnswered(l.publish("toy")(), one)
+	if _, err := l.conn.JS.CreateStream(t.Context(), s.CachedInfo().Config); err != nil {
+		t.Fatal(err)
+	}
+	if e := l.awaits(filesLive, "toy"); e.Version != l.version("toy") {
+		t.Errorf("%+v", e)
+	}
+	l.isAnswered(l.publish("toy")(), l.version("toy"))
+}
+
 // A call that is cut is made, and paid for, again.
 func TestChangedModelsCutNoCallHoweverShortTheGrace(t *testing.T) {
 	t.Parallel()
