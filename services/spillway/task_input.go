@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
@@ -24,7 +25,7 @@ func namedTask(set *task.Set, name string) (*task.Task, error) {
 
 // inputOf reads an input as people name it: the name of a case, JSON, @file, or - for standard input. k is nil where it
 // is not of a case.
-func inputOf(t *task.Task, text string) (input []byte, k *task.Case, err error) {
+func inputOf(ctx context.Context, t *task.Task, text string) (input []byte, k *task.Case, err error) {
 	for i := range t.Cases {
 		if t.Cases[i].Name == text {
 			return t.Cases[i].Input, &t.Cases[i], nil
@@ -33,9 +34,10 @@ func inputOf(t *task.Task, text string) (input []byte, k *task.Case, err error) 
 	input = []byte(text)
 	switch file, isFile := strings.CutPrefix(text, "@"); {
 	case isFile:
-		input, err = os.ReadFile(file)
+		input, err = await(ctx, func() ([]byte, error) { return os.ReadFile(file) })
 	case text == "-":
-		input, err = io.ReadAll(io.LimitReader(os.Stdin, maxTyped))
+		in := os.Stdin
+		input, err = await(ctx, func() ([]byte, error) { return io.ReadAll(io.LimitReader(in, maxTyped)) })
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("read the input: %w", err)
@@ -44,6 +46,26 @@ func inputOf(t *task.Task, text string) (input []byte, k *task.Case, err error) 
 		return nil, nil, exit(exitUsage, "the input is neither JSON (%w) nor a case of %s%s; a text needs quotes of its own: '\"…\"'", err, t.Name, casesOf(t))
 	}
 	return input, nil, nil
+}
+
+// await reads until Ctrl-C, and leaves the reader then: nothing can take one away from a terminal.
+func await[T any](ctx context.Context, read func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		value, err := read()
+		done <- result{value, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		var none T
+		return none, exit(exitInterrupted, "stopped before there was an input")
+	}
 }
 
 // casesOf lists the cases of a task, in brackets.

@@ -81,7 +81,7 @@ func (f shownFormat) String() string {
 }
 
 // Run makes the prompt as context-builder would, and calls nobody.
-func (c *taskRenderCmd) Run(_ context.Context, g *globals) error {
+func (c *taskRenderCmd) Run(ctx context.Context, g *globals) error {
 	set, err := loadTasks(c.Schemas, g.getenv)
 	if err != nil {
 		return err
@@ -94,7 +94,7 @@ func (c *taskRenderCmd) Run(_ context.Context, g *globals) error {
 	if err != nil {
 		return err
 	}
-	input, k, err := inputOf(t, c.Input)
+	input, k, err := inputOf(ctx, t, c.Input)
 	if err != nil {
 		return err
 	}

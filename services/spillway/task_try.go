@@ -45,7 +45,7 @@ func (c *taskTryCmd) Run(ctx context.Context, g *globals) error {
 	if err != nil {
 		return err
 	}
-	inputs, rejected, err := c.inputs(t)
+	lines, err := c.inputs(ctx, t)
 	if err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func (c *taskTryCmd) Run(ctx context.Context, g *globals) error {
 	if err != nil {
 		return err
 	}
-	r := newTries(g, c, sides, inputs, rejected)
+	r := newTries(g, c, sides, lines.inputs, lines.rejected)
 	r.announce()
 	if c.Inputs == "" {
 		return quiet(r.runOne(ctx))
@@ -95,33 +95,47 @@ type tryRejected struct {
 // maxTries bounds the lines of --inputs: all are read before the first call, for the price is told beforehand.
 const maxTries = 100_000
 
+// tryLines are what is to be tried, and what can not be.
+type tryLines struct {
+	inputs   []tryInput
+	rejected []tryRejected
+}
+
 // inputs are what is to be tried: the argument, or the lines of a file.
-func (c *taskTryCmd) inputs(t *task.Task) (inputs []tryInput, rejected []tryRejected, err error) {
+func (c *taskTryCmd) inputs(ctx context.Context, t *task.Task) (tryLines, error) {
 	if c.Inputs == "" {
-		input, k, err := inputOf(t, c.Input)
+		input, k, err := inputOf(ctx, t, c.Input)
 		if err == nil {
 			err = rejectionOf(t, input)
 		}
-		return []tryInput{{input: input, k: k}}, nil, err
+		return tryLines{inputs: []tryInput{{input: input, k: k}}}, err
 	}
-	var in io.ReadCloser = os.Stdin
-	if c.Inputs != "-" {
-		if in, err = os.Open(c.Inputs); err != nil {
-			return nil, nil, exit(exitUsage, "--inputs: %w", err)
+	stdin := os.Stdin
+	return await(ctx, func() (tryLines, error) {
+		if c.Inputs == "-" {
+			return c.lines(t, stdin)
+		}
+		in, err := os.Open(c.Inputs)
+		if err != nil {
+			return tryLines{}, exit(exitUsage, "--inputs: %w", err)
 		}
 		defer in.Close()
-	}
+		return c.lines(t, in)
+	})
+}
+
+func (c *taskTryCmd) lines(t *task.Task, in io.Reader) (all tryLines, _ error) {
 	for lines := newLineReader(in); ; {
 		text, line, err := lines.next()
-		switch {
-		case errors.Is(err, io.EOF) && len(inputs)+len(rejected) == 0:
-			return nil, nil, exit(exitUsage, "--inputs %s has no line", c.Inputs)
+		switch n := len(all.inputs) + len(all.rejected); {
+		case errors.Is(err, io.EOF) && n == 0:
+			return all, exit(exitUsage, "--inputs %s has no line", c.Inputs)
 		case errors.Is(err, io.EOF):
-			return inputs, rejected, nil
-		case len(inputs)+len(rejected) == maxTries:
-			return nil, nil, exit(exitUsage, "--inputs %s has more than %d lines", c.Inputs, maxTries)
+			return all, nil
+		case n == maxTries:
+			return all, exit(exitUsage, "--inputs %s has more than %d lines", c.Inputs, maxTries)
 		case err != nil && !errors.Is(err, errLineTooLong):
-			return nil, nil, fmt.Errorf("read the inputs: %w", err)
+			return all, fmt.Errorf("read the inputs: %w", err)
 		}
 		if err == nil {
 			if _, err = schema.Decode(text); err == nil {
@@ -129,10 +143,10 @@ func (c *taskTryCmd) inputs(t *task.Task) (inputs []tryInput, rejected []tryReje
 			}
 		}
 		if err != nil {
-			rejected = append(rejected, tryRejected{line, err})
+			all.rejected = append(all.rejected, tryRejected{line, err})
 			continue
 		}
-		inputs = append(inputs, tryInput{line: line, input: text})
+		all.inputs = append(all.inputs, tryInput{line: line, input: text})
 	}
 }
 
