@@ -181,6 +181,8 @@ func (l *loader) readTree(dir, below string) map[string][]byte {
 			l.file(full, "can not be read: %v", err)
 		case info.IsDir():
 			maps.Copy(files, l.readTree(dir, inside))
+		case !info.Mode().IsRegular(): // a pipe, or a device behind a link, would be read for ever
+			l.file(full, "is no regular file: put the text itself there")
 		case info.Size() > MaxFileBytes:
 			l.file(full, "is larger than %d MiB", MaxFileBytes>>20)
 		default:

@@ -77,11 +77,24 @@ func (p Prompt) RenderAnswer(output any) (string, error) {
 	return string(text), err
 }
 
+// maxRendered bounds what a template writes: one that includes others twice each, or counts, would fill the memory.
+const maxRendered = 16 << 20
+
+// bounded takes so much text and no more.
+type bounded struct{ strings.Builder }
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if b.Len()+len(p) > maxRendered {
+		return 0, fmt.Errorf("it becomes longer than %d MiB", maxRendered>>20)
+	}
+	return b.Builder.Write(p)
+}
+
 func render(part *template.Template, d PromptData) (string, error) {
 	if part == nil {
 		return "", nil
 	}
-	var text strings.Builder
+	var text bounded
 	if err := part.Execute(&text, d); err != nil {
 		return "", fmt.Errorf("render the prompt: %w", err)
 	}

@@ -26,8 +26,11 @@ func TestCtrlCEndsACommandThatWaitsForItsInput(t *testing.T) {
 		}
 	})
 	for _, args := range [][]string{
-		{"task", "try", "analyze", "-"}, {"task", "try", "analyze", "--inputs=-"}, {"task", "try", "analyze", "--inputs=" + fifo},
-		{"task", "render", "analyze", "-"}, {"task", "render", "analyze", "@" + fifo},
+		{"task", "try", "analyze", "-"},
+		{"task", "try", "analyze", "--inputs=-"},
+		{"task", "try", "analyze", "--inputs=" + fifo},
+		{"task", "render", "analyze", "-"},
+		{"task", "render", "analyze", "@" + fifo},
 	} {
 		c := start(t, args...)
 		c.cancel()
