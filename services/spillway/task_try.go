@@ -119,7 +119,7 @@ func (c *taskTryCmd) inputs(ctx context.Context, t *task.Task) (tryLines, error)
 		if err != nil {
 			return tryLines{}, exit(exitUsage, "--inputs: %w", err)
 		}
-		defer in.Close()
+		defer func() { _ = in.Close() }() // it was only read
 		return c.lines(t, in)
 	})
 }
