@@ -62,7 +62,7 @@ func TestResultSaysWhatIsKnownOfAnIDWithoutOne(t *testing.T) {
 	}
 	r.spillway(t, "result", "fresh").with(exitNotFound, "admitted and in progress since", "(3", "deadline is in", "--wait")
 	r.spillway(t, "result", "fresh", "--wait", "--timeout=10ms").with(exitNotFound, "in progress")
-	r.spillway(t, "result", "overdue").with(exitNotFound, "deadline passed 1m0s ago", "overdue", "spillway broker check")
+	r.spillway(t, "result", "overdue").with(exitNotFound, "deadline passed 1m", "overdue", "spillway broker check")
 	r.spillway(t, "result", "expired").with(exitNotFound, "expired").without("overdue")
 	r.spillway(t, "result", "never").with(exitNotFound, "nothing is known of never", "never acknowledged").without("waits for admission")
 	if got := r.spillway(t, "result", "never", "--json").with(exitNotFound); got.out != "" || !strings.Contains(got.err, `"exit_code":3`) {
