@@ -72,8 +72,8 @@ type Job struct {
 	CacheRenew bool `json:"cache_renew,omitempty"`
 	// CacheKey names the answers that may stand in for this job's; "": none may.
 	CacheKey string `json:"cache_key,omitempty"`
-	// Mixed is true when stages that had loaded different versions of the task worked on the job: its answer
-	// is nobody else's.
+	// Mixed is true when a stage worked on the job under another version of the task than TaskVersion, which could not
+	// be had: its answer is nobody else's.
 	Mixed bool `json:"mixed,omitempty"`
 
 	// Model is the name in models.yaml that inference calls next.
